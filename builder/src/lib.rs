@@ -1,0 +1,1 @@
+//! The builder: everything that `gse` does on the server.

@@ -1,0 +1,1 @@
+//! Disks, partitions, filesystems and slots.

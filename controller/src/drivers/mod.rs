@@ -1,0 +1,1 @@
+//! Kernel modules: found by modalias, loaded with what they depend on.

@@ -1,0 +1,1 @@
+//! Phase 3: HTTP, and the choice among servers.

@@ -1,0 +1,1 @@
+//! Phase 5: makes the tree that a signed index describes.

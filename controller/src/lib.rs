@@ -1,0 +1,13 @@
+//! The controller: `/init` of a lab machine.
+//!
+//! Section 2 of the design names the phases, and each has a file or folder here. Decisions are pure
+//! ([`decide`]); what was probed comes in as [`facts`], what is to be done goes out as steps.
+
+pub mod cmdline;
+pub mod disk;
+pub mod drivers;
+pub mod fetch;
+pub mod install;
+pub mod log;
+pub mod network;
+pub mod sys;

@@ -1,0 +1,1 @@
+//! Phase 2: links, addresses, name servers.

@@ -1,0 +1,5 @@
+//! The only module with `unsafe`: ioctls and system calls that no safe library offers.
+#![allow(unsafe_code)]
+
+pub mod block;
+pub mod net;

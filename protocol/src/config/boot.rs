@@ -1,0 +1,158 @@
+//! `controller/boot.toml`: update, health and rescue policy.
+
+use serde::Deserialize;
+
+use super::Error;
+
+/// The whole file; every key has a default.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Boot {
+    /// When and how a new release is installed.
+    pub update: Update,
+    /// When a system counts as failed.
+    pub health: Health,
+    /// What a machine does when nothing boots.
+    pub rescue: Rescue,
+    /// The real system's first process.
+    pub init: Init,
+}
+
+/// When and how a new release is installed.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Update {
+    /// Whether to install a release that differs from the installed one. A machine that has no system
+    /// installs one whatever this says.
+    pub policy: Policy,
+    /// Seconds to wait for an answer when `policy = "ask"`.
+    pub ask_timeout: u32,
+    /// What happens when nobody answers in that time.
+    pub ask_default: Answer,
+    /// Which slot is written.
+    pub mode: Mode,
+    /// When a slot's filesystem is made anew.
+    pub mkfs: Mkfs,
+}
+
+impl Default for Update {
+    fn default() -> Self {
+        Self {
+            policy: Policy::Auto,
+            ask_timeout: 30,
+            ask_default: Answer::Boot,
+            mode: Mode::Rotate,
+            mkfs: Mkfs::Always,
+        }
+    }
+}
+
+/// `update.policy`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Policy {
+    /// Ask the person at the console.
+    Ask,
+    /// Install it.
+    Auto,
+    /// Boot what is there.
+    Never,
+}
+
+/// An answer to the question whether to install.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Answer {
+    /// Install the new release.
+    Install,
+    /// Boot what is there.
+    Boot,
+}
+
+/// `update.mode`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// Into the other slot; then the labels change places.
+    Rotate,
+    /// SYSFS is cloned to BACKUPFS, then wiped and filled.
+    InPlace,
+}
+
+/// `update.mkfs`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mkfs {
+    /// When the configuration asks for another type or other options than the slot has.
+    Changed,
+    /// At each installation.
+    Always,
+}
+
+/// When a system counts as failed.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Health {
+    /// How many startups a system has before it must have come up.
+    pub tries: u32,
+    /// How many times in a row it may have come up and not shut down cleanly.
+    pub unclean_shutdowns: u32,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self { tries: 1, unclean_shutdowns: 0 }
+    }
+}
+
+/// What a machine does when nothing boots.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Rescue {
+    /// Hash of the password that opens a shell, as `openssl passwd -6` prints it. Without one there is
+    /// no shell.
+    pub password: Option<String>,
+    /// Seconds without a key press until the machine reboots by itself.
+    pub reboot_after: u32,
+}
+
+impl Default for Rescue {
+    fn default() -> Self {
+        Self { password: None, reboot_after: 300 }
+    }
+}
+
+/// The real system's first process.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Init {
+    /// Absolute path in the image; `init=` on the kernel command line wins.
+    pub path: String,
+}
+
+impl Default for Init {
+    fn default() -> Self {
+        Self { path: "/sbin/init".to_owned() }
+    }
+}
+
+impl Boot {
+    /// Reads `controller/boot.toml`.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        const FILE: &str = "controller/boot.toml";
+        let boot: Self = super::parse(FILE, text)?;
+        if let Some(hash) = &boot.rescue.password {
+            if !hash.starts_with("$6$") || hash.split('$').count() < 4 {
+                let message = "rescue.password is not a hash as `openssl passwd -6` prints it";
+                return Err(Error::new(FILE, message));
+            }
+        }
+        if !boot.init.path.starts_with('/') {
+            return Err(Error::new(FILE, "init.path must start with /"));
+        }
+        if boot.health.tries == 0 {
+            return Err(Error::new(FILE, "health.tries must be at least 1"));
+        }
+        Ok(boot)
+    }
+}

@@ -1,0 +1,199 @@
+//! `config.tar`: the part of `config.d` that machines receive, as one signed file.
+//!
+//! A plain tar of regular files. The first is `serial`, which holds the serial as a decimal number and,
+//! on a second line, the seconds since 1970 at which it was published.
+
+use std::{collections::BTreeMap, io::Read as _};
+
+use super::{Boot, Drives, Error, Machines, Mounts, Network, Sources, toml_text};
+use crate::{
+    Serial,
+    release::is_safe_path,
+    sign::{self, Keys, Kind, Signature},
+};
+
+/// The most bytes that `config.tar` may have.
+pub const MAX_BUNDLE: usize = 16 << 20;
+
+/// A file of the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct File {
+    /// Permissions.
+    pub mode: u32,
+    /// Content.
+    pub bytes: Vec<u8>,
+}
+
+/// The files of a configuration, by their path in `config.d`.
+pub type Files = BTreeMap<String, File>;
+
+/// A configuration as machines receive it: its files, read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bundle {
+    /// Rises with each publication; 0 in a `config.d` that was never published.
+    pub serial: Serial,
+    /// Seconds since 1970 at which it was published.
+    pub created: u64,
+    /// `sources.toml`
+    pub sources: Sources,
+    /// `controller/boot.toml`
+    pub boot: Boot,
+    /// `controller/network.toml`
+    pub network: Network,
+    /// `controller/drives.toml`
+    pub drives: Drives,
+    /// `controller/mounts.toml`
+    pub mounts: Mounts,
+    /// `controller/machines.toml`
+    pub machines: Machines,
+    /// Files to apply to the system, by their path below `controller/system/`.
+    pub system: Files,
+}
+
+/// Why a `config.tar` is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BundleError {
+    /// The signature.
+    #[error(transparent)]
+    Signature(#[from] sign::Error),
+    /// The tar.
+    #[error("config.tar: {0}")]
+    Tar(String),
+    /// A file in it.
+    #[error(transparent)]
+    File(#[from] Error),
+    /// The serial in the file is not the signed one.
+    #[error("config.tar has serial {file}, its signature says {signed}")]
+    Serial {
+        /// In the file.
+        file: Serial,
+        /// In the trusted comment.
+        signed: Serial,
+    },
+}
+
+impl Bundle {
+    /// Checks the signature, and then reads the files.
+    pub fn open(bytes: &[u8], signature: &str, keys: &Keys) -> Result<Self, BundleError> {
+        let claim = signature.parse::<Signature>()?.verify(Kind::Config, bytes, keys)?;
+        let bundle = Self::parse(bytes)?;
+        if bundle.serial != claim.serial {
+            return Err(BundleError::Serial { file: bundle.serial, signed: claim.serial });
+        }
+        Ok(bundle)
+    }
+
+    /// Reads a tar whose signature has been checked.
+    pub fn parse(tar: &[u8]) -> Result<Self, BundleError> {
+        let mut files = unpack(tar)?;
+        let stamp = files.remove("serial").ok_or_else(|| tar_error("it has no serial"))?;
+        let text = String::from_utf8_lossy(&stamp.bytes).into_owned();
+        let mut lines = text.lines().map(str::parse::<u64>);
+        match (lines.next(), lines.next()) {
+            (Some(Ok(serial)), Some(Ok(created))) => {
+                Ok(Self::from_files(Serial(serial), created, files)?)
+            }
+            _ => Err(tar_error("its serial is not two lines with a number each")),
+        }
+    }
+
+    /// Reads the files of a `config.d`. Files that only the builder reads are passed over.
+    pub fn from_files(serial: Serial, created: u64, files: Files) -> Result<Self, Error> {
+        let text = |name: &str| match files.get(name) {
+            Some(file) => toml_text(name, &file.bytes).map(|t| t.into_owned()),
+            None => Ok(String::new()),
+        };
+        if !files.contains_key("sources.toml") {
+            return Err(Error::new("sources.toml", "this file is missing: it names servers and keys"));
+        }
+        let sources = Sources::parse(&text("sources.toml")?)?;
+        if let Some(roots) = sources.tls_roots.as_ref().filter(|r| !files.contains_key(*r)) {
+            return Err(Error::new("sources.toml", format!("tls_roots names {roots:?}, which is not in config.d")));
+        }
+        Ok(Self {
+            serial,
+            created,
+            sources,
+            boot: Boot::parse(&text("controller/boot.toml")?)?,
+            network: Network::parse(&text("controller/network.toml")?)?,
+            drives: Drives::parse(&text("controller/drives.toml")?)?,
+            mounts: Mounts::parse(&text("controller/mounts.toml")?)?,
+            machines: Machines::parse(&text("controller/machines.toml")?)?,
+            system: files
+                .into_iter()
+                .filter_map(|(path, file)| {
+                    Some((path.strip_prefix("controller/system/")?.to_owned(), file))
+                })
+                .collect(),
+        })
+    }
+}
+
+/// Whether machines receive this file of `config.d`.
+pub fn is_for_machines(path: &str, sources: &Sources) -> bool {
+    path == "sources.toml" || path.starts_with("controller/") || sources.tls_roots.as_deref() == Some(path)
+}
+
+/// The tar of these files. The same files, serial and time always give the same bytes.
+pub fn pack(serial: Serial, created: u64, files: &Files) -> Result<Vec<u8>, BundleError> {
+    let stamp = File { mode: 0o644, bytes: format!("{serial}\n{created}\n").into_bytes() };
+    let mut tar = tar::Builder::new(Vec::new());
+    for (path, file) in [("serial", &stamp)].into_iter().chain(files.iter().map(|(p, f)| (p.as_str(), f))) {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(file.bytes.len() as u64);
+        header.set_mode(file.mode);
+        header.set_mtime(created);
+        tar.append_data(&mut header, path, file.bytes.as_slice())
+            .map_err(|e| tar_error(format!("{path}: {e}")))?;
+    }
+    let bytes = tar.into_inner().map_err(|e| tar_error(e.to_string()))?;
+    if bytes.len() > MAX_BUNDLE {
+        return Err(tar_error(format!("{} bytes, and at most {MAX_BUNDLE} are allowed", bytes.len())));
+    }
+    Ok(bytes)
+}
+
+fn tar_error(message: impl Into<String>) -> BundleError {
+    BundleError::Tar(message.into())
+}
+
+/// The files of a tar that holds nothing but regular files and directories, by plain paths.
+pub fn unpack(bytes: &[u8]) -> Result<Files, BundleError> {
+    if bytes.len() > MAX_BUNDLE {
+        return Err(tar_error(format!("{} bytes, and at most {MAX_BUNDLE} are allowed", bytes.len())));
+    }
+    let mut files = Files::new();
+    let mut archive = tar::Archive::new(bytes);
+    for entry in archive.entries().map_err(|e| tar_error(e.to_string()))? {
+        let mut entry = entry.map_err(|e| tar_error(e.to_string()))?;
+        let path = entry.path_bytes();
+        let path = String::from_utf8_lossy(path.strip_prefix(b"./").unwrap_or(&path)).into_owned();
+        let kind = entry.header().entry_type();
+        if kind.is_dir() {
+            continue;
+        }
+        if !kind.is_file() {
+            return Err(tar_error(format!("{path:?} is no regular file")));
+        }
+        if !is_file_path(&path) {
+            return Err(tar_error(format!("{path:?} would leave the tree or is no plain path")));
+        }
+        let mode = entry.header().mode().map_err(|e| tar_error(format!("{path}: {e}")))? & 0o7777;
+        // Never more than the tar itself has.
+        let mut content = Vec::new();
+        entry.read_to_end(&mut content).map_err(|e| tar_error(format!("{path}: {e}")))?;
+        if files.insert(path.clone(), File { mode, bytes: content }).is_some() {
+            return Err(tar_error(format!("{path:?} is there twice")));
+        }
+    }
+    Ok(files)
+}
+
+/// A relative path without `.`, `..` or control characters. Unlike [`is_safe_path`], names that
+/// configuration files really have are allowed, such as `.bashrc` or `getty@tty1.service`.
+fn is_file_path(path: &str) -> bool {
+    is_safe_path(path, 64)
+        || (path.len() <= 1024
+            && path.split('/').all(|p| !matches!(p, "" | "." | "..") && p.len() <= 255)
+            && !path.contains(char::is_control))
+}

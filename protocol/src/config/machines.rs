@@ -1,0 +1,102 @@
+//! `controller/machines.toml`: what differs by machine or room.
+
+use serde::Deserialize;
+
+use super::Error;
+
+/// The whole file.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Machines {
+    /// The first that matches counts.
+    pub machine: Vec<Machine>,
+}
+
+/// Some machines, and what they get.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Machine {
+    /// Which machines: all that is given must fit. `*` and `?` are wild.
+    #[serde(rename = "match", default)]
+    pub matches: Match,
+    /// A name, in which `{mac}` stands for the last three bytes of the hardware address and `{serial}`
+    /// for the machine's serial number.
+    pub hostname: Option<String>,
+}
+
+/// Which machines.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Match {
+    /// The hardware address of any network card, in lower case with colons.
+    pub mac: Option<String>,
+    /// The serial number that the firmware gives.
+    pub serial: Option<String>,
+}
+
+/// What identifies a machine.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Identity {
+    /// Hardware addresses in lower case with colons; that of the link in use first.
+    pub macs: Vec<String>,
+    /// The serial number that the firmware gives.
+    pub serial: Option<String>,
+}
+
+impl Machines {
+    /// Reads `controller/machines.toml`.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        super::parse("controller/machines.toml", text)
+    }
+
+    /// The entry for this machine.
+    pub fn find(&self, identity: &Identity) -> Option<&Machine> {
+        self.machine.iter().find(|machine| {
+            let Match { mac, serial } = &machine.matches;
+            let mac = mac.as_ref().is_none_or(|p| identity.macs.iter().any(|m| wild(p, m)));
+            let own = identity.serial.as_deref();
+            mac && serial.as_ref().is_none_or(|p| own.is_some_and(|s| wild(p, s)))
+        })
+    }
+
+    /// The name that this machine gets, if any entry gives it one that makes a valid host name.
+    pub fn hostname(&self, identity: &Identity) -> Option<String> {
+        let pattern = self.find(identity)?.hostname.as_ref()?;
+        let mac = identity.macs.first().map(|m| m.replace(':', "")).unwrap_or_default();
+        let mac = mac.get(mac.len().saturating_sub(6)..).unwrap_or_default();
+        let serial = identity.serial.as_deref().unwrap_or_default();
+        let name = pattern.replace("{mac}", mac).replace("{serial}", serial);
+        let valid = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
+        let name: String = name.chars().filter(|c| valid(*c)).take(63).collect();
+        (!name.is_empty()).then_some(name)
+    }
+}
+
+/// Whether `text` fits `pattern`, in which `*` stands for anything and `?` for one character.
+pub fn wild(pattern: &str, text: &str) -> bool {
+    let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
+    let (mut p, mut t) = (0, 0);
+    // Where to go on when what follows the last star does not fit: it takes one more character.
+    let mut back: Option<(usize, usize)> = None;
+    while t < text.len() {
+        match pattern.get(p) {
+            Some('*') => {
+                back = Some((p, t));
+                p += 1;
+            }
+            Some(c) if *c == '?' || Some(c) == text.get(t) => {
+                p += 1;
+                t += 1;
+            }
+            _ => match back {
+                Some((star, taken)) => {
+                    back = Some((star, taken + 1));
+                    p = star + 1;
+                    t = taken + 1;
+                }
+                None => return false,
+            },
+        }
+    }
+    pattern.get(p..).unwrap_or_default().iter().all(|c| *c == '*')
+}

@@ -1,0 +1,63 @@
+//! `sources.toml`: where a machine gets its configuration and its system, and whom it trusts.
+
+use serde::Deserialize;
+
+use super::Error;
+use crate::sign::{Keys, PublicKey};
+
+const FILE: &str = "sources.toml";
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raw {
+    servers: Vec<String>,
+    keys: Vec<String>,
+    #[serde(default)]
+    tls_roots: Option<String>,
+}
+
+/// Servers and trusted keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sources {
+    /// Base URLs, `http://` or `https://`, each with a `/` at its end.
+    pub servers: Vec<String>,
+    /// Any one of these may sign.
+    pub keys: Keys,
+    /// A PEM file in `config.d` with the certificates that HTTPS servers are checked against; those of
+    /// the machine that built the controller where it is not given.
+    pub tls_roots: Option<String>,
+}
+
+impl Sources {
+    /// Reads `sources.toml`.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let raw: Raw = super::parse(FILE, text)?;
+        let keys = raw.keys.iter().map(|key| {
+            key.parse::<PublicKey>().map_err(|e| Error::new(FILE, format!("key {key:?}: {e}")))
+        });
+        let keys = Keys(keys.collect::<Result<_, _>>()?);
+        let servers =
+            raw.servers.into_iter().map(server_url).collect::<Result<Vec<_>, _>>()?;
+        if let Some(roots) = &raw.tls_roots {
+            if !crate::release::is_safe_path(roots, 4) {
+                return Err(Error::new(FILE, format!("tls_roots {roots:?} is no path in config.d")));
+            }
+        }
+        Ok(Self { servers, keys, tls_roots: raw.tls_roots })
+    }
+}
+
+/// A server's base URL, with a `/` at its end.
+pub fn server_url(mut url: String) -> Result<String, Error> {
+    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+    let host = rest.map(|r| r.split('/').next().unwrap_or_default());
+    let bad = |c: char| c.is_control() || c.is_whitespace() || "?#@\"<>\\".contains(c);
+    if host.is_none_or(str::is_empty) || url.contains(bad) {
+        let message = format!("server {url:?} is no URL like http://gse.example:8080/");
+        return Err(Error::new(FILE, message));
+    }
+    if !url.ends_with('/') {
+        url.push('/');
+    }
+    Ok(url)
+}

@@ -1,0 +1,164 @@
+//! `latest.toml`: the release that a server offers.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Sha256,
+    config::{self, toml_text},
+    sign::{self, Keys, Kind, Signature},
+};
+
+/// The most bytes that `latest.toml` may have.
+pub const MAX_RELEASE: usize = 64 << 10;
+
+/// Counts what one server publishes; a machine takes only what is higher than what it has.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default,
+    Serialize, Deserialize, minicbor::Encode, minicbor::Decode,
+)]
+#[serde(transparent)]
+#[cbor(transparent)]
+pub struct Serial(#[n(0)] pub u64);
+
+impl fmt::Display for Serial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::str::FromStr for Serial {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self)
+    }
+}
+
+/// The release pointer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Release {
+    /// The version of this file's format: 1.
+    pub format: u32,
+    /// The image's name, such as `lab`.
+    pub name: String,
+    /// The image's version, as a person writes it.
+    pub version: String,
+    /// Rises with each release.
+    pub serial: Serial,
+    /// Seconds since 1970 at which it was published; a machine's clock is at least this late.
+    pub created: u64,
+    /// A machine that has a higher serial takes this one all the same.
+    #[serde(default)]
+    pub allow_downgrade: bool,
+    /// The image index.
+    pub index: IndexFile,
+    /// The image.
+    pub image: ImageFile,
+}
+
+/// Where the index is, relative to `latest.toml`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IndexFile {
+    /// Path below the server's root.
+    pub path: String,
+    /// In bytes.
+    pub size: u64,
+    /// Of the file as it is served.
+    pub sha256: Sha256,
+}
+
+/// Where the image is, relative to `latest.toml`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImageFile {
+    /// Path below the server's root.
+    pub path: String,
+    /// In bytes, as it is served.
+    pub size: u64,
+    /// Bytes that the files take once installed, file data alone.
+    pub installed_size: u64,
+    /// How many entries the tree has.
+    pub entries: u64,
+}
+
+/// Why a release is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The signature.
+    #[error(transparent)]
+    Signature(#[from] sign::Error),
+    /// The text.
+    #[error(transparent)]
+    Text(#[from] config::Error),
+    /// A later format.
+    #[error("latest.toml has format {0}, and this controller reads format 1: build a newer controller")]
+    Format(u32),
+    /// The serial in the file is not the signed one.
+    #[error("latest.toml says serial {file}, its signature says {signed}")]
+    Serial {
+        /// In the file.
+        file: Serial,
+        /// In the trusted comment.
+        signed: Serial,
+    },
+    /// A name, version or path that could leave its folder.
+    #[error("latest.toml: {field} {value:?} may only have letters, digits and . _ + ~ - in each of its parts")]
+    Unsafe {
+        /// Which key.
+        field: &'static str,
+        /// What it holds.
+        value: String,
+    },
+}
+
+impl Release {
+    /// Checks the signature, and then reads the file.
+    pub fn open(bytes: &[u8], signature: &str, keys: &Keys) -> Result<Self, Error> {
+        let claim = signature.parse::<Signature>()?.verify(Kind::Release, bytes, keys)?;
+        let release = Self::parse(&toml_text("latest.toml", bytes)?)?;
+        if release.serial != claim.serial {
+            return Err(Error::Serial { file: release.serial, signed: claim.serial });
+        }
+        Ok(release)
+    }
+
+    /// Reads text whose signature has been checked.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let release: Self = config::parse("latest.toml", text)?;
+        if release.format != 1 {
+            return Err(Error::Format(release.format));
+        }
+        for (field, value, parts) in [
+            ("name", &release.name, 1),
+            ("version", &release.version, 1),
+            ("index.path", &release.index.path, 8),
+            ("image.path", &release.image.path, 8),
+        ] {
+            if !is_safe_path(value, parts) {
+                return Err(Error::Unsafe { field, value: value.clone() });
+            }
+        }
+        Ok(release)
+    }
+
+    /// The text of the file.
+    pub fn to_toml(&self) -> String {
+        // Strings and integers in structs: nothing here that TOML cannot hold.
+        toml::to_string(self).unwrap_or_default()
+    }
+}
+
+/// Whether `path` is relative, has at most `parts` parts, and none that could surprise a server's
+/// file system, a URL or a terminal.
+pub fn is_safe_path(path: &str, parts: usize) -> bool {
+    let safe = |part: &str| {
+        !part.is_empty()
+            && !part.starts_with(['.', '-'])
+            && part.chars().all(|c| c.is_ascii_alphanumeric() || "._+~-".contains(c))
+    };
+    path.len() <= 255 && path.split('/').count() <= parts && path.split('/').all(safe)
+}
