@@ -40,7 +40,7 @@ pub struct Cli {
     pub check_config: Option<Option<PathBuf>>,
 
     /// Build the controller's initramfs for the kernel whose modules are in MODDIR
-    #[arg(long, short = 'b', value_name = "MODDIR", group = "action", num_args = 0..=1, require_equals = true)]
+    #[arg(long, value_name = "MODDIR", group = "action", num_args = 0..=1, require_equals = true)]
     pub build_controller: Option<Option<PathBuf>>,
     /// With --build-controller: the configuration that goes into it
     #[arg(long, value_name = "CONFIG.D")]

@@ -59,7 +59,8 @@ mod tests {
 
     #[test]
     fn words_have_values_and_quotes() {
-        let line = CmdLine::parse("quiet ip=dhcp ip=:::::eth1:dhcp gse.note=\"two words\" gse.debug=0\n");
+        let line =
+            CmdLine::parse("quiet ip=dhcp ip=:::::eth1:dhcp gse.note=\"two words\" gse.debug=0\n");
         assert_eq!(line.value("ip"), Some(":::::eth1:dhcp"));
         assert_eq!(line.values("ip").collect::<Vec<_>>(), ["dhcp", ":::::eth1:dhcp"]);
         assert_eq!(line.value("gse.note"), Some("two words"));

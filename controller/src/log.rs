@@ -106,7 +106,9 @@ impl Log {
         let percent = if total == 0 { 100 } else { done.min(total) * 100 / total };
         let line = format!(
             "{what}: {percent:3} %, {} of {} MiB, {:.1} MiB/s, {left:.0} s left",
-            done >> 20, total >> 20, rate / (1 << 20) as f64,
+            done >> 20,
+            total >> 20,
+            rate / (1 << 20) as f64,
         );
         if finished {
             *guard = None;

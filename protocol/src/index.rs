@@ -313,9 +313,8 @@ impl Index {
         let mut data = 0;
         for (number, entry) in self.entries.iter().enumerate() {
             let path = entry.path.as_slice();
-            let wrong = |why| {
-                Err(Error::Entry { path: String::from_utf8_lossy(path).into_owned(), why })
-            };
+            let wrong =
+                |why| Err(Error::Entry { path: String::from_utf8_lossy(path).into_owned(), why });
             if let Err(why) = check_path(path, number == 0) {
                 return wrong(why);
             }

@@ -15,8 +15,19 @@ pub const MAX_RELEASE: usize = 64 << 10;
 
 /// Counts what one server publishes; a machine takes only what is higher than what it has.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default,
-    Serialize, Deserialize, minicbor::Encode, minicbor::Decode,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Default,
+    Serialize,
+    Deserialize,
+    minicbor::Encode,
+    minicbor::Decode,
 )]
 #[serde(transparent)]
 #[cbor(transparent)]
@@ -95,7 +106,9 @@ pub enum Error {
     #[error(transparent)]
     Text(#[from] config::Error),
     /// A later format.
-    #[error("latest.toml has format {0}, and this controller reads format 1: build a newer controller")]
+    #[error(
+        "latest.toml has format {0}, and this controller reads format 1: build a newer controller"
+    )]
     Format(u32),
     /// The serial in the file is not the signed one.
     #[error("latest.toml says serial {file}, its signature says {signed}")]
@@ -106,7 +119,9 @@ pub enum Error {
         signed: Serial,
     },
     /// A name, version or path that could leave its folder.
-    #[error("latest.toml: {field} {value:?} may only have letters, digits and . _ + ~ - in each of its parts")]
+    #[error(
+        "latest.toml: {field} {value:?} may only have letters, digits and . _ + ~ - in each of its parts"
+    )]
     Unsafe {
         /// Which key.
         field: &'static str,

@@ -85,7 +85,9 @@ impl FromStr for Claim {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// The text is not a minisign public key.
-    #[error("this is not a minisign public key: it starts with RW and has 56 characters, as the second line of a .pub file")]
+    #[error(
+        "this is not a minisign public key: it starts with RW and has 56 characters, as the second line of a .pub file"
+    )]
     NotAKey,
     /// The text is not a `.minisig` file.
     #[error("this is not a minisign signature ({0})")]
@@ -94,10 +96,14 @@ pub enum Error {
     #[error("signed by key {0}, which is not among the trusted keys in sources.toml")]
     UnknownKey(KeyId),
     /// The bytes are not those that were signed.
-    #[error("the signature by key {0} does not fit: the file was changed or cut after it was signed")]
+    #[error(
+        "the signature by key {0} does not fit: the file was changed or cut after it was signed"
+    )]
     Forged(KeyId),
     /// The trusted comment is not one of GSE's.
-    #[error("the trusted comment {0:?} does not say what the file is; sign it with gse, not with minisign")]
+    #[error(
+        "the trusted comment {0:?} does not say what the file is; sign it with gse, not with minisign"
+    )]
     Comment(String),
     /// A signature over another kind of file.
     #[error("this is the signature of a {found}, not of a {expected}")]
@@ -183,7 +189,9 @@ impl FromStr for Signature {
         }
         let mut lines = text.lines();
         let mut line = |what| lines.next().ok_or(bad(what));
-        line("it is empty")?.strip_prefix("untrusted comment:").ok_or(bad("no untrusted comment"))?;
+        line("it is empty")?
+            .strip_prefix("untrusted comment:")
+            .ok_or(bad("no untrusted comment"))?;
         let signature = Base64::decode_vec(line("no signature line")?.trim_end());
         let comment = line("no trusted comment")?.strip_prefix("trusted comment: ");
         let global = Base64::decode_vec(line("no global signature")?.trim_end());

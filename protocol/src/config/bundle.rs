@@ -104,11 +104,17 @@ impl Bundle {
             None => Ok(String::new()),
         };
         if !files.contains_key("sources.toml") {
-            return Err(Error::new("sources.toml", "this file is missing: it names servers and keys"));
+            return Err(Error::new(
+                "sources.toml",
+                "this file is missing: it names servers and keys",
+            ));
         }
         let sources = Sources::parse(&text("sources.toml")?)?;
         if let Some(roots) = sources.tls_roots.as_ref().filter(|r| !files.contains_key(*r)) {
-            return Err(Error::new("sources.toml", format!("tls_roots names {roots:?}, which is not in config.d")));
+            return Err(Error::new(
+                "sources.toml",
+                format!("tls_roots names {roots:?}, which is not in config.d"),
+            ));
         }
         Ok(Self {
             serial,
@@ -131,14 +137,18 @@ impl Bundle {
 
 /// Whether machines receive this file of `config.d`.
 pub fn is_for_machines(path: &str, sources: &Sources) -> bool {
-    path == "sources.toml" || path.starts_with("controller/") || sources.tls_roots.as_deref() == Some(path)
+    path == "sources.toml"
+        || path.starts_with("controller/")
+        || sources.tls_roots.as_deref() == Some(path)
 }
 
 /// The tar of these files. The same files, serial and time always give the same bytes.
 pub fn pack(serial: Serial, created: u64, files: &Files) -> Result<Vec<u8>, BundleError> {
     let stamp = File { mode: 0o644, bytes: format!("{serial}\n{created}\n").into_bytes() };
     let mut tar = tar::Builder::new(Vec::new());
-    for (path, file) in [("serial", &stamp)].into_iter().chain(files.iter().map(|(p, f)| (p.as_str(), f))) {
+    for (path, file) in
+        [("serial", &stamp)].into_iter().chain(files.iter().map(|(p, f)| (p.as_str(), f)))
+    {
         let mut header = tar::Header::new_ustar();
         header.set_size(file.bytes.len() as u64);
         header.set_mode(file.mode);
@@ -148,7 +158,10 @@ pub fn pack(serial: Serial, created: u64, files: &Files) -> Result<Vec<u8>, Bund
     }
     let bytes = tar.into_inner().map_err(|e| tar_error(e.to_string()))?;
     if bytes.len() > MAX_BUNDLE {
-        return Err(tar_error(format!("{} bytes, and at most {MAX_BUNDLE} are allowed", bytes.len())));
+        return Err(tar_error(format!(
+            "{} bytes, and at most {MAX_BUNDLE} are allowed",
+            bytes.len()
+        )));
     }
     Ok(bytes)
 }
@@ -160,7 +173,10 @@ fn tar_error(message: impl Into<String>) -> BundleError {
 /// The files of a tar that holds nothing but regular files and directories, by plain paths.
 pub fn unpack(bytes: &[u8]) -> Result<Files, BundleError> {
     if bytes.len() > MAX_BUNDLE {
-        return Err(tar_error(format!("{} bytes, and at most {MAX_BUNDLE} are allowed", bytes.len())));
+        return Err(tar_error(format!(
+            "{} bytes, and at most {MAX_BUNDLE} are allowed",
+            bytes.len()
+        )));
     }
     let mut files = Files::new();
     let mut archive = tar::Archive::new(bytes);

@@ -74,7 +74,8 @@ impl Machines {
 
 /// Whether `text` fits `pattern`, in which `*` stands for anything and `?` for one character.
 pub fn wild(pattern: &str, text: &str) -> bool {
-    let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
+    let (pattern, text): (Vec<char>, Vec<char>) =
+        (pattern.chars().collect(), text.chars().collect());
     let (mut p, mut t) = (0, 0);
     // Where to go on when what follows the last star does not fit: it takes one more character.
     let mut back: Option<(usize, usize)> = None;

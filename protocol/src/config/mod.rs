@@ -75,9 +75,9 @@ pub fn toml_text<'b>(file: &str, bytes: &'b [u8]) -> Result<Cow<'b, str>, Error>
 /// Reads one TOML file.
 pub fn parse<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, Error> {
     toml::from_str(text).map_err(|e| {
-        let line = e.span().map_or(0, |span| {
-            1 + text.bytes().take(span.start).filter(|b| *b == b'\n').count()
-        });
+        let line = e
+            .span()
+            .map_or(0, |span| 1 + text.bytes().take(span.start).filter(|b| *b == b'\n').count());
         let message = e.message().trim().replace('\n', "; ");
         Error { file: file.to_owned(), line, suggestion: nearest(&message), message }
     })

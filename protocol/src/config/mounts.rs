@@ -18,7 +18,12 @@ pub struct Mounts {
 
 impl Default for Mounts {
     fn default() -> Self {
-        let tmpfs = |path: &str, mode, keep| Tmpfs { path: path.to_owned(), size: None, mode: Mode(mode), keep };
+        let tmpfs = |path: &str, mode, keep| Tmpfs {
+            path: path.to_owned(),
+            size: None,
+            mode: Mode(mode),
+            keep,
+        };
         Self {
             tmpfs: vec![
                 tmpfs("/etc", 0o755, true),
@@ -86,7 +91,10 @@ impl Mounts {
         for path in targets.chain([&mounts.userdata]) {
             let plain = |path: &str| path.split('/').skip(1).all(|p| !matches!(p, "" | "." | ".."));
             if !path.starts_with('/') || !plain(path) {
-                return Err(Error::new(FILE, format!("{path:?} is no absolute path like /var/log")));
+                return Err(Error::new(
+                    FILE,
+                    format!("{path:?} is no absolute path like /var/log"),
+                ));
             }
         }
         for bind in &mounts.bind {

@@ -109,10 +109,14 @@ impl Network {
         let network: Self = super::parse(FILE, text)?;
         for interface in &network.interface {
             if interface.matches == Match::default() {
-                return Err(Error::new(FILE, "an [[interface]] matches nothing: give it match.name or match.mac"));
+                return Err(Error::new(
+                    FILE,
+                    "an [[interface]] matches nothing: give it match.name or match.mac",
+                ));
             }
             if (interface.method == Method::Static) != interface.address.is_some() {
-                let message = "`address` goes with method = \"static\", and static needs an address";
+                let message =
+                    "`address` goes with method = \"static\", and static needs an address";
                 return Err(Error::new(FILE, message));
             }
         }
