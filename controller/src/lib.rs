@@ -11,3 +11,5 @@ pub mod install;
 pub mod log;
 pub mod network;
 pub mod sys;
+pub mod decide;
+pub mod facts;
