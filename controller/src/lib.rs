@@ -4,12 +4,19 @@
 //! ([`decide`]); what was probed comes in as [`facts`], what is to be done goes out as steps.
 
 pub mod cmdline;
+pub mod console;
+pub mod decide;
 pub mod disk;
 pub mod drivers;
+pub mod facts;
 pub mod fetch;
+pub mod files;
+pub mod handover;
 pub mod install;
 pub mod log;
+pub mod mount;
 pub mod network;
+pub mod rescue;
+pub mod supervisor;
+pub mod switch_root;
 pub mod sys;
-pub mod decide;
-pub mod facts;

@@ -1,0 +1,208 @@
+//! Where every failure ends: what went wrong, what can be done, and a way out.
+//!
+//! The shell is for who knows the password whose hash is in the configuration. Without a hash there is
+//! no shell: pulling a network cable must not give anybody root.
+
+use std::{
+    fs,
+    path::Path,
+    process::Command,
+    time::Duration,
+};
+
+use gse_protocol::config;
+use sha_crypt::{PasswordVerifier as _, ShaCrypt};
+
+use crate::{
+    console::{self, Input},
+    supervisor::FAILURE,
+};
+
+/// How long the message of a rescue that itself broke stays.
+pub const BROKEN_DELAY: Duration = Duration::from_secs(60);
+/// What the configuration says about rescue, left by the worker. Not the hash of a stranger's: it comes
+/// out of a verified configuration.
+pub const POLICY: &str = "/run/gse/rescue.json";
+/// How many lines of the kernel log are shown.
+const LOG_LINES: usize = 12;
+const SHELLS: [&str; 3] = ["/bin/sh", "/bin/busybox", "/bin/bash"];
+
+/// How a rescue ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Choice {
+    /// The boot is tried again, from the start.
+    Retry,
+    /// The machine restarts.
+    Reboot,
+    /// The machine is switched off.
+    PowerOff,
+}
+
+impl Choice {
+    /// The exit code by which the rescue process tells the supervisor.
+    pub fn code(self) -> i32 {
+        match self {
+            Self::Retry => 10,
+            Self::Reboot => 11,
+            Self::PowerOff => 12,
+        }
+    }
+
+    /// The choice behind an exit code.
+    pub fn from_code(code: i32) -> Option<Self> {
+        [Self::Retry, Self::Reboot, Self::PowerOff].into_iter().find(|c| c.code() == code)
+    }
+
+    fn from_word(word: &str) -> Option<Self> {
+        match word.trim() {
+            "r" | "retry" => Some(Self::Retry),
+            "b" | "reboot" => Some(Self::Reboot),
+            "o" | "off" | "poweroff" => Some(Self::PowerOff),
+            _ => None,
+        }
+    }
+}
+
+/// Talks to the person, if there is one.
+pub fn run() -> Choice {
+    let policy = policy();
+    let reason = fs::read_to_string(FAILURE).unwrap_or_else(|_| "the reason was not kept".to_owned());
+    let wait = Duration::from_secs(u64::from(policy.reboot_after));
+    let shell = SHELLS.into_iter().find(|path| Path::new(path).exists());
+    let shell = shell.zip(policy.password.as_deref());
+
+    println!("\n--- GSE rescue -------------------------------------------------------------");
+    for line in log_tail(&kernel_log(), LOG_LINES) {
+        println!("  {line}");
+    }
+    println!("----------------------------------------------------------------------------");
+    println!("This machine could not start: {}", reason.trim());
+    println!("Nothing on its disks is lost. You can:");
+    println!("  r  retry, after mending what is named above (a cable, the server, a disk)");
+    println!("  b  reboot        o  switch off");
+    match shell {
+        Some(_) => println!("  s  a shell, with the lab's rescue password"),
+        None => println!("  (no shell: the configuration has no rescue.password)"),
+    }
+    println!("Without a key press it reboots in {} s.", wait.as_secs());
+
+    console::drop_typed();
+    loop {
+        match console::ask("rescue> ", wait) {
+            Input::Silence => return Choice::Reboot,
+            Input::Closed => {
+                // No keyboard at all: the person, if any, only has the screen.
+                std::thread::sleep(wait);
+                return Choice::Reboot;
+            }
+            Input::Line(word) => match (Choice::from_word(&word), word.trim(), shell) {
+                (Some(choice), _, _) => return choice,
+                (None, "s" | "shell", Some((shell, hash))) => open_shell(shell, hash, wait),
+                (None, "", _) => {}
+                (None, _, _) => println!("r, b or o{}", if shell.is_some() { ", or s" } else { "" }),
+            },
+        }
+    }
+}
+
+fn open_shell(shell: &str, hash: &str, wait: Duration) {
+    let Input::Line(password) = console::ask_secret("Rescue password: ", wait) else { return };
+    if !is_password(&password, hash) {
+        // Each wrong guess costs time; SHA-crypt's own rounds cost the rest.
+        std::thread::sleep(Duration::from_secs(2));
+        println!("That is not the rescue password.");
+        return;
+    }
+    println!("Leave the shell with `exit` to come back here.");
+    let mut command = Command::new(shell);
+    if shell.ends_with("busybox") {
+        command.arg("sh");
+    }
+    command.env("PATH", "/bin:/sbin:/usr/bin:/usr/sbin").env("HOME", "/").env("TERM", "linux");
+    if let Err(e) = command.status() {
+        println!("{shell} could not be started: {e}");
+    }
+}
+
+/// Whether `hash`, as `openssl passwd -6` prints it, is that of `password`.
+pub fn is_password(password: &str, hash: &str) -> bool {
+    !password.is_empty() && ShaCrypt::default().verify_password(password.as_bytes(), hash).is_ok()
+}
+
+/// Leaves the configured policy for a rescue that may come.
+pub fn store_policy(policy: &config::boot::Rescue) -> std::io::Result<()> {
+    let json = serde_json::json!({
+        "password": policy.password,
+        "reboot_after": policy.reboot_after,
+    });
+    crate::files::write_private(Path::new(POLICY), json.to_string().as_bytes())
+}
+
+/// The policy that the worker left; the default, which has no shell, where it did not get so far.
+fn policy() -> config::boot::Rescue {
+    fs::read(POLICY).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+}
+
+fn kernel_log() -> String {
+    use std::io::Read as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let nonblocking = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+    let file = fs::OpenOptions::new().read(true).custom_flags(nonblocking).open("/dev/kmsg");
+    let Ok(mut file) = file else { return String::new() };
+    let mut text = String::new();
+    // Each read gives one record; the last fails with EAGAIN.
+    let mut record = [0; 8192];
+    while let Ok(n @ 1..) = file.read(&mut record) {
+        text.push_str(&String::from_utf8_lossy(record.get(..n).unwrap_or_default()));
+    }
+    text
+}
+
+/// The last lines of the kernel's log, without the numbers before the `;`:
+/// <https://docs.kernel.org/admin-guide/abi-testing.html> (`/dev/kmsg`).
+fn log_tail(kmsg: &str, lines: usize) -> Vec<&str> {
+    let all: Vec<&str> = kmsg
+        .lines()
+        .filter(|line| !line.starts_with(' '))
+        .filter_map(|line| line.split_once(';').map(|(_, text)| text))
+        .collect();
+    all.get(all.len().saturating_sub(lines)..).unwrap_or_default().to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // openssl passwd -6 -salt saltstring secret
+    const HASH: &str = "$6$saltstring$AIsRs/Ee56G/tC8MEHhvReZTfx8u3rXXMl6eYrjCG9ibix19DxoMBLogdTET5Ukw9Sf7eZTITsuk0Ry5qulYz.";
+
+    #[test]
+    fn only_the_password_of_the_hash_opens_the_shell() {
+        assert!(is_password("secret", HASH));
+        for wrong in ["", "Secret", "secret ", HASH] {
+            assert!(!is_password(wrong, HASH), "{wrong:?}");
+        }
+        for hash in ["", "secret", "$6$", "$6$saltstring$", "*", "!"] {
+            assert!(!is_password("secret", hash), "{hash:?}");
+        }
+    }
+
+    #[test]
+    fn a_choice_survives_the_way_to_the_supervisor() {
+        for (word, choice) in [("r", Choice::Retry), ("reboot", Choice::Reboot), (" o ", Choice::PowerOff)] {
+            assert_eq!(Choice::from_word(word), Some(choice));
+            assert_eq!(Choice::from_code(choice.code()), Some(choice));
+        }
+        assert_eq!(Choice::from_word("sh"), None);
+        for code in [0, 1, 101] {
+            assert_eq!(Choice::from_code(code), None, "{code}");
+        }
+    }
+
+    #[test]
+    fn the_log_shows_its_last_lines_without_numbers() {
+        let kmsg = "6,1,0,-;one\n SUBSYSTEM=pci\n4,2,0,-;two\n6,3,0,-;three; and more\n";
+        assert_eq!(log_tail(kmsg, 2), ["two", "three; and more"]);
+        assert_eq!(log_tail("", 2), Vec::<&str>::new());
+    }
+}
