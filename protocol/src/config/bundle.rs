@@ -116,6 +116,13 @@ impl Bundle {
                 format!("tls_roots names {roots:?}, which is not in config.d"),
             ));
         }
+        let system: Files = files
+            .iter()
+            .filter_map(|(path, file)| {
+                Some((path.strip_prefix("controller/system/")?.to_owned(), file.clone()))
+            })
+            .collect();
+        super::system::check(&system)?;
         Ok(Self {
             serial,
             created,
@@ -125,12 +132,7 @@ impl Bundle {
             drives: Drives::parse(&text("controller/drives.toml")?)?,
             mounts: Mounts::parse(&text("controller/mounts.toml")?)?,
             machines: Machines::parse(&text("controller/machines.toml")?)?,
-            system: files
-                .into_iter()
-                .filter_map(|(path, file)| {
-                    Some((path.strip_prefix("controller/system/")?.to_owned(), file))
-                })
-                .collect(),
+            system,
         })
     }
 }

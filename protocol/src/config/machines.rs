@@ -61,15 +61,20 @@ impl Machines {
 
     /// The name that this machine gets, if any entry gives it one that makes a valid host name.
     pub fn hostname(&self, identity: &Identity) -> Option<String> {
-        let pattern = self.find(identity)?.hostname.as_ref()?;
-        let mac = identity.macs.first().map(|m| m.replace(':', "")).unwrap_or_default();
-        let mac = mac.get(mac.len().saturating_sub(6)..).unwrap_or_default();
-        let serial = identity.serial.as_deref().unwrap_or_default();
-        let name = pattern.replace("{mac}", mac).replace("{serial}", serial);
-        let valid = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
-        let name: String = name.chars().filter(|c| valid(*c)).take(63).collect();
-        (!name.is_empty()).then_some(name)
+        hostname(self.find(identity)?.hostname.as_ref()?, identity)
     }
+}
+
+/// The host name that `pattern` makes for a machine, if that leaves a valid one: `{mac}` stands for the
+/// last three bytes of the hardware address, `{serial}` for the machine's serial number.
+pub fn hostname(pattern: &str, machine: &Identity) -> Option<String> {
+    let mac = machine.macs.first().map(|m| m.replace(':', "")).unwrap_or_default();
+    let mac = mac.get(mac.len().saturating_sub(6)..).unwrap_or_default();
+    let serial = machine.serial.as_deref().unwrap_or_default();
+    let name = pattern.replace("{mac}", mac).replace("{serial}", serial);
+    let valid = |c: &char| c.is_ascii_alphanumeric() || *c == '-' || *c == '.';
+    let name: String = name.chars().filter(valid).take(63).collect();
+    (!name.is_empty()).then_some(name)
 }
 
 /// Whether `text` fits `pattern`, in which `*` stands for anything and `?` for one character.

@@ -10,6 +10,7 @@ pub mod machines;
 pub mod mounts;
 pub mod network;
 pub mod sources;
+pub mod system;
 
 use std::{borrow::Cow, fmt, str};
 
