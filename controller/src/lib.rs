@@ -4,7 +4,9 @@
 //! ([`decide`]); what was probed comes in as [`facts`], what is to be done goes out as steps.
 
 pub mod cmdline;
+pub mod configure;
 pub mod console;
+pub mod copy;
 pub mod decide;
 pub mod disk;
 pub mod drivers;
@@ -12,6 +14,7 @@ pub mod facts;
 pub mod fetch;
 pub mod files;
 pub mod handover;
+pub mod inside;
 pub mod install;
 pub mod log;
 pub mod mount;
