@@ -48,6 +48,8 @@ pub struct Bundle {
     pub machines: Machines,
     /// Files to apply to the system, by their path below `controller/system/`.
     pub system: Files,
+    /// The PEM file that `tls_roots` in `sources.toml` names.
+    pub tls_roots: Option<Vec<u8>>,
 }
 
 /// Why a `config.tar` is refused.
@@ -123,6 +125,8 @@ impl Bundle {
             })
             .collect();
         super::system::check(&system)?;
+        let roots = sources.tls_roots.as_ref().and_then(|name| files.get(name));
+        let tls_roots = roots.map(|file| file.bytes.clone());
         Ok(Self {
             serial,
             created,
@@ -133,6 +137,7 @@ impl Bundle {
             mounts: Mounts::parse(&text("controller/mounts.toml")?)?,
             machines: Machines::parse(&text("controller/machines.toml")?)?,
             system,
+            tls_roots,
         })
     }
 }
