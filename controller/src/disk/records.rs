@@ -1,0 +1,363 @@
+//! What a slot knows of itself: the `.gse` folder at the top of its filesystem.
+//!
+//! Whoever was root in the booted system may have written there, so files are read by descriptor,
+//! without following links, and up to a limit.
+
+use std::{
+    fmt,
+    fs::File,
+    io::{self, Read as _, Write as _},
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+};
+
+use gse_protocol::{Serial, release::MAX_RELEASE};
+use rustix::fs::{CWD, Mode, OFlags};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+/// The folder's name.
+pub const FOLDER: &str = ".gse";
+
+/// The version of the formats here.
+const FORMAT: u32 = 1;
+
+/// Rises by one at each promotion of a slot to SYSFS.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct Generation(pub u64);
+
+impl Generation {
+    /// The one after it.
+    pub fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
+impl fmt::Display for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// `slot.toml`: what the slot holds as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SlotRecord {
+    /// The version of this file's format: 1.
+    format: u32,
+    /// How often a slot of this machine had been promoted when this one was.
+    pub generation: Generation,
+    /// Whether the system in it is whole. Without this, it is worth nothing.
+    pub complete: bool,
+}
+
+impl SlotRecord {
+    /// A record of the current format.
+    pub fn new(generation: Generation, complete: bool) -> Self {
+        Self { format: FORMAT, generation, complete }
+    }
+}
+
+/// Where a life cycle is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CycleState {
+    /// Installed, and never booted.
+    Fresh,
+    /// The controller has handed over.
+    Open,
+    /// The booted system has said that it is up.
+    Up,
+    /// The booted system has shut down.
+    Closed,
+}
+
+/// `cycle.toml`: the life cycle of the system in the slot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CycleRecord {
+    /// The version of this file's format: 1.
+    format: u32,
+    /// Where it is.
+    pub state: CycleState,
+    /// Startups since the system last came up.
+    pub tries: u32,
+    /// Shutdowns in a row that were not clean.
+    pub unclean_shutdowns: u32,
+    /// The release that is installed.
+    pub serial: Serial,
+    /// `/proc/sys/kernel/random/boot_id` of the startup that wrote this; empty while fresh.
+    pub boot_id: String,
+}
+
+impl CycleRecord {
+    /// The record of a system that has just been installed.
+    pub fn fresh(serial: Serial) -> Self {
+        Self {
+            format: FORMAT,
+            state: CycleState::Fresh,
+            tries: 0,
+            unclean_shutdowns: 0,
+            serial,
+            boot_id: String::new(),
+        }
+    }
+}
+
+/// A file of the folder that is kept as it was published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Published {
+    /// The release.
+    Release,
+    /// Its signature.
+    ReleaseSignature,
+    /// The image index.
+    Index,
+    /// Its signature.
+    IndexSignature,
+}
+
+impl Published {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Release => "release.toml",
+            Self::ReleaseSignature => "release.toml.minisig",
+            Self::Index => "index.cbor.zst",
+            Self::IndexSignature => "index.cbor.zst.minisig",
+        }
+    }
+
+    /// The most bytes that are read. An index has about 100 bytes for each file of the image, so this
+    /// is for more files than a system ever has.
+    fn limit(self) -> u64 {
+        match self {
+            Self::Release => MAX_RELEASE as u64,
+            Self::Index => 256 << 20,
+            Self::ReleaseSignature | Self::IndexSignature => 4096,
+        }
+    }
+}
+
+/// Why a record cannot be had. That a record is missing is no error.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// It is there, and makes no sense.
+    #[error("{} is damaged: {why}", .path.display())]
+    Broken {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// Reading or writing.
+    #[error("{doing} {}: {source}", .path.display())]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+}
+
+/// The records of a slot whose top is mounted.
+#[derive(Debug)]
+pub struct Records {
+    folder: OwnedFd,
+    path: PathBuf,
+}
+
+const SLOT: &str = "slot.toml";
+const CYCLE: &str = "cycle.toml";
+
+/// The two TOML files.
+trait Record: Serialize + DeserializeOwned {
+    fn format(&self) -> u32;
+}
+
+impl Record for SlotRecord {
+    fn format(&self) -> u32 {
+        self.format
+    }
+}
+
+impl Record for CycleRecord {
+    fn format(&self) -> u32 {
+        self.format
+    }
+}
+
+/// Reads `slot.toml`.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn parse_slot(text: &str) -> Result<SlotRecord, String> {
+    parse(text)
+}
+
+/// Reads `cycle.toml`.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn parse_cycle(text: &str) -> Result<CycleRecord, String> {
+    parse(text)
+}
+
+fn parse<R: Record>(text: &str) -> Result<R, String> {
+    let record: R = toml::from_str(text).map_err(|e| e.message().trim().to_owned())?;
+    match record.format() {
+        FORMAT => Ok(record),
+        other => Err(format!("it has format {other}, and this controller reads format {FORMAT}")),
+    }
+}
+
+impl Records {
+    /// Opens the folder below `top`; none if it is not there.
+    ///
+    /// # Errors
+    /// `Broken` if it is something else than a folder.
+    pub fn open(top: &Path) -> Result<Option<Self>, RecordError> {
+        let path = top.join(FOLDER);
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match rustix::fs::openat(CWD, &path, flags, Mode::empty()) {
+            Ok(folder) => Ok(Some(Self { folder, path })),
+            Err(rustix::io::Errno::NOENT) => Ok(None),
+            Err(rustix::io::Errno::NOTDIR | rustix::io::Errno::LOOP) => {
+                Err(RecordError::Broken { path, why: "it is no folder".to_owned() })
+            }
+            Err(e) => Err(RecordError::Io { doing: "opening", path, source: e.into() }),
+        }
+    }
+
+    /// Opens the folder below `top`, which is made if it is missing.
+    ///
+    /// # Errors
+    /// Those of `open`, and a filesystem that cannot be written.
+    pub fn create(top: &Path) -> Result<Self, RecordError> {
+        let path = top.join(FOLDER);
+        let failed = |source| RecordError::Io { doing: "making", path: path.clone(), source };
+        // Nobody but root has to know.
+        match rustix::fs::mkdirat(CWD, &path, Mode::RWXU) {
+            Ok(()) => File::open(top).and_then(|folder| folder.sync_all()).map_err(failed)?,
+            Err(rustix::io::Errno::EXIST) => {}
+            Err(e) => return Err(failed(e.into())),
+        }
+        Self::open(top)?.ok_or_else(|| failed(io::ErrorKind::NotFound.into()))
+    }
+
+    /// `slot.toml`; none if it is missing.
+    ///
+    /// # Errors
+    /// `Broken` if it makes no sense.
+    pub fn slot(&self) -> Result<Option<SlotRecord>, RecordError> {
+        self.record(SLOT)
+    }
+
+    /// `cycle.toml`; none if it is missing.
+    ///
+    /// # Errors
+    /// `Broken` if it makes no sense.
+    pub fn cycle(&self) -> Result<Option<CycleRecord>, RecordError> {
+        self.record(CYCLE)
+    }
+
+    /// Writes `slot.toml`. A record that says complete is written when everything else of the
+    /// filesystem is on the disk, and not before.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub fn set_slot(&self, record: &SlotRecord) -> Result<(), RecordError> {
+        if record.complete {
+            nix::unistd::syncfs(&self.folder).map_err(|e| self.io("syncing", SLOT, e.into()))?;
+        }
+        self.set_record(SLOT, record)
+    }
+
+    /// Writes `cycle.toml`.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub fn set_cycle(&self, record: &CycleRecord) -> Result<(), RecordError> {
+        self.set_record(CYCLE, record)
+    }
+
+    /// The bytes of a published file; none if it is missing.
+    ///
+    /// # Errors
+    /// `Broken` if it is longer than any such file.
+    pub fn published(&self, which: Published) -> Result<Option<Vec<u8>>, RecordError> {
+        self.read(which.name(), which.limit())
+    }
+
+    /// Keeps a published file.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub fn set_published(&self, which: Published, bytes: &[u8]) -> Result<(), RecordError> {
+        self.write(which.name(), bytes)
+    }
+
+    fn record<R: Record>(&self, name: &str) -> Result<Option<R>, RecordError> {
+        let Some(bytes) = self.read(name, 64 << 10)? else { return Ok(None) };
+        let broken = |why| RecordError::Broken { path: self.path.join(name), why };
+        let text = String::from_utf8(bytes).map_err(|_| broken("it is no UTF-8".to_owned()))?;
+        parse(&text).map(Some).map_err(broken)
+    }
+
+    fn set_record(&self, name: &str, record: &impl Record) -> Result<(), RecordError> {
+        let text = toml::to_string(record)
+            .map_err(|e| self.io("writing", name, io::Error::other(e.to_string())))?;
+        self.write(name, text.as_bytes())
+    }
+
+    fn read(&self, name: &str, limit: u64) -> Result<Option<Vec<u8>>, RecordError> {
+        // NONBLOCK: a FIFO in its place must not stop the boot.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let broken = |why: &str| {
+            Err(RecordError::Broken { path: self.path.join(name), why: why.to_owned() })
+        };
+        let file = match rustix::fs::openat(&self.folder, name, flags, Mode::empty()) {
+            Ok(file) => File::from(file),
+            Err(rustix::io::Errno::NOENT) => return Ok(None),
+            Err(rustix::io::Errno::LOOP) => return broken("it is a link"),
+            Err(e) => return Err(self.io("opening", name, e.into())),
+        };
+        let failed = |e| self.io("reading", name, e);
+        if !file.metadata().map_err(failed)?.is_file() {
+            return broken("it is no file");
+        }
+        let mut bytes = Vec::new();
+        file.take(limit + 1).read_to_end(&mut bytes).map_err(failed)?;
+        if bytes.len() as u64 > limit {
+            return broken("it is longer than any such file");
+        }
+        Ok(Some(bytes))
+    }
+
+    /// The old content or the new is there, whatever happens: tmp, fsync, rename, fsync of the folder.
+    fn write(&self, name: &str, bytes: &[u8]) -> Result<(), RecordError> {
+        let new = format!("{name}.new");
+        let write = || -> io::Result<()> {
+            // What a power cut left there, or somebody's link.
+            match rustix::fs::unlinkat(&self.folder, &new, rustix::fs::AtFlags::empty()) {
+                Ok(()) | Err(rustix::io::Errno::NOENT) => {}
+                Err(e) => return Err(e.into()),
+            }
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+            let mode = Mode::RUSR | Mode::WUSR;
+            let mut file = File::from(rustix::fs::openat(&self.folder, &new, flags, mode)?);
+            file.write_all(bytes)?;
+            file.sync_all()?;
+            rustix::fs::renameat(&self.folder, &new, &self.folder, name)?;
+            Ok(rustix::fs::fsync(&self.folder)?)
+        };
+        write().map_err(|e| self.io("writing", name, e))
+    }
+
+    fn io(&self, doing: &'static str, name: &str, source: io::Error) -> RecordError {
+        RecordError::Io { doing, path: self.path.join(name), source }
+    }
+}
