@@ -5,7 +5,7 @@
 
 use gse_protocol::config::boot::{Answer, Policy};
 
-use crate::facts::{Content, Cycle, Facts, Generation, Offer, Role, Slot, SlotId};
+use crate::facts::{Content, Cycle, Facts, Generation, Role, Slot, SlotId};
 
 /// One change to the machine's disks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -202,8 +202,8 @@ mod tests {
         }
     }
 
-    fn offer(serial: u64) -> Option<Offer> {
-        Some(Offer { serial: Serial(serial), version: format!("v{serial}"), allow_downgrade: false })
+    fn offer(serial: u64) -> Option<crate::facts::Offer> {
+        Some(crate::facts::Offer { serial: Serial(serial), version: format!("v{serial}"), allow_downgrade: false })
     }
 
     fn facts(slots: Vec<Slot>, offer: Option<Offer>) -> Facts {

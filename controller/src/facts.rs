@@ -1,7 +1,8 @@
 //! What was found out about this machine, as plain data: the input of [`crate::decide`].
 
 use gse_protocol::Serial;
-use serde::{Deserialize, Serialize};
+
+pub use crate::disk::records::{CycleState as Cycle, Generation};
 
 /// The role that a slot's filesystem label gives it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -16,34 +17,6 @@ pub enum Role {
     Incoming,
     /// No filesystem, or one without a label of ours: free.
     Free,
-}
-
-/// Rises by one at each promotion.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
-)]
-#[serde(transparent)]
-pub struct Generation(pub u64);
-
-impl Generation {
-    /// The one after this.
-    pub fn next(self) -> Self {
-        Self(self.0.saturating_add(1))
-    }
-}
-
-/// Where a system is in its life cycle.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Cycle {
-    /// Installed, never started.
-    Fresh,
-    /// Started, and did not report that it is up.
-    Open,
-    /// Up, and did not report a clean shutdown.
-    Up,
-    /// Shut down cleanly: one whole healthy cycle.
-    Closed,
 }
 
 /// What a slot holds.

@@ -61,7 +61,7 @@ impl SlotRecord {
 }
 
 /// Where a life cycle is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CycleState {
     /// Installed, and never booted.

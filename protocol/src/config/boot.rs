@@ -1,4 +1,4 @@
-//! `controller/boot.toml`: update, health and rescue policy.
+//! `controller/boot.toml`: update and rescue policy.
 
 use serde::Deserialize;
 
@@ -10,8 +10,6 @@ use super::Error;
 pub struct Boot {
     /// When and how a new release is installed.
     pub update: Update,
-    /// When a system counts as failed.
-    pub health: Health,
     /// What a machine does when nothing boots.
     pub rescue: Rescue,
     /// The real system's first process.
@@ -29,10 +27,6 @@ pub struct Update {
     pub ask_timeout: u32,
     /// What happens when nobody answers in that time.
     pub ask_default: Answer,
-    /// Which slot is written.
-    pub mode: Mode,
-    /// When a slot's filesystem is made anew.
-    pub mkfs: Mkfs,
 }
 
 impl Default for Update {
@@ -41,8 +35,6 @@ impl Default for Update {
             policy: Policy::Auto,
             ask_timeout: 30,
             ask_default: Answer::Boot,
-            mode: Mode::Rotate,
-            mkfs: Mkfs::Always,
         }
     }
 }
@@ -67,42 +59,6 @@ pub enum Answer {
     Install,
     /// Boot what is there.
     Boot,
-}
-
-/// `update.mode`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Mode {
-    /// Into the other slot; then the labels change places.
-    Rotate,
-    /// SYSFS is cloned to BACKUPFS, then wiped and filled.
-    InPlace,
-}
-
-/// `update.mkfs`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Mkfs {
-    /// When the configuration asks for another type or other options than the slot has.
-    Changed,
-    /// At each installation.
-    Always,
-}
-
-/// When a system counts as failed.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Health {
-    /// How many startups a system has before it must have come up.
-    pub tries: u32,
-    /// How many times in a row it may have come up and not shut down cleanly.
-    pub unclean_shutdowns: u32,
-}
-
-impl Default for Health {
-    fn default() -> Self {
-        Self { tries: 1, unclean_shutdowns: 0 }
-    }
 }
 
 /// What a machine does when nothing boots.
@@ -149,9 +105,6 @@ impl Boot {
         }
         if !boot.init.path.starts_with('/') {
             return Err(Error::new(FILE, "init.path must start with /"));
-        }
-        if boot.health.tries == 0 {
-            return Err(Error::new(FILE, "health.tries must be at least 1"));
         }
         Ok(boot)
     }

@@ -7,12 +7,19 @@ use serde::{Deserialize, Serialize};
 use super::Error;
 
 /// The whole file.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct Drives {
+    /// Seconds to wait for a disk that fits: USB and RAID take their time.
+    pub timeout: u32,
     /// Disks that the controller may partition.
-    #[serde(default)]
     pub disk: Vec<Disk>,
+}
+
+impl Default for Drives {
+    fn default() -> Self {
+        Self { timeout: 20, disk: Vec::new() }
+    }
 }
 
 /// A disk, and the partitions that it is to have.

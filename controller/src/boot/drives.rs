@@ -1,0 +1,145 @@
+//! Disks: waited for, partitioned where something is missing, and found again.
+
+use std::{path::Path, time::Duration};
+
+use anyhow::{Context as _, Result};
+use gse_protocol::config::{Bundle, drives::Role};
+
+use super::{DEV, Disks, Machine, SCRATCH, SYS};
+use crate::{
+    config,
+    disk::{
+        choose::ChoiceError,
+        gpt,
+        mkfs::{self, Spec},
+        mount::{self, Access, Mounted},
+        plan::{self, DriveError, PartitionPlan},
+        probe::{self, BlockDevice, Loops},
+        slots::{self, Label, Place},
+        wipeable::Wipeable,
+    },
+    fetch::FetchedConfig,
+    log::Log,
+};
+
+impl Machine {
+    /// Waits until the disks that the configuration names are there, with their partitions.
+    pub(super) fn wait_for_disks(&self, config: &Bundle) -> Result<Disks> {
+        let limit = Duration::from_secs(u64::from(config.drives.timeout));
+        let settled = self.hotplug.wait_until(limit, || {
+            if !self.hotplug.coldplugged() {
+                return None;
+            }
+            let devices = devices().ok()?;
+            let done = match plan::plan(&config.drives, &devices) {
+                Ok(plans) => plans.iter().flat_map(|p| &p.present).all(|p| p.device.is_some()),
+                Err(e) => !may_still_come(&e),
+            };
+            (done && !(config.drives.disk.is_empty() && devices.is_empty())).then_some(devices)
+        });
+        match settled {
+            Some(devices) => found(config, devices),
+            // What is there is looked at all the same: phases that need a disk say what is missing.
+            None => found(config, devices()?),
+        }
+    }
+
+    /// Looks at the disks again.
+    pub(super) fn probe(&self, config: &Bundle) -> Result<Disks> {
+        found(config, devices()?)
+    }
+
+    /// Makes the partitions that are missing, and BOOTFS and USERDATAFS in those that are blank.
+    pub(super) fn drives(&self, config: &Bundle) -> Result<Disks> {
+        let disks = self.wait_for_disks(config)?;
+        let plans = plan::plan(&config.drives, &disks.devices)?;
+        let mut changed = false;
+        for plan in &plans {
+            plan.warnings.iter().for_each(|warning| self.log.warn(warning));
+            changed |= self.partition(plan)?;
+        }
+        let disks = if changed { self.probe(config)? } else { disks };
+        let mut made = false;
+        for place in [&disks.found.boot, &disks.found.userdata].into_iter().flatten() {
+            made |= self.make_place(config, place)?;
+        }
+        if made { self.probe(config) } else { Ok(disks) }
+    }
+
+    fn partition(&self, plan: &PartitionPlan) -> Result<bool> {
+        if plan.steps.is_empty() {
+            return Ok(false);
+        }
+        self.log.info(format_args!("partitioning {}", plan.disk.display()));
+        let mut wait = |probe: &mut dyn FnMut() -> bool| {
+            self.hotplug.wait_until(gpt::NODE_WAIT, || probe().then_some(())).is_some()
+        };
+        gpt::apply(plan, Path::new(SYS), Path::new(DEV), &mut wait, &self.log)?;
+        Ok(true)
+    }
+
+    fn make_place(&self, config: &Bundle, place: &Place) -> Result<bool> {
+        let Some(wanted) = config.drives.partition(place.role).filter(|_| place.filesystem.is_none())
+        else {
+            return Ok(false);
+        };
+        let label = if place.role == Role::Boot { Label::BootFs } else { Label::UserDataFs };
+        self.log.info(format_args!("making {label} on {}", place.device.display()));
+        self.load_filesystem(wanted.filesystem);
+        let spec = Spec {
+            filesystem: wanted.filesystem,
+            label,
+            options: &wanted.mkfs_options,
+            subvolumes: &wanted.subvolumes,
+        };
+        mkfs::make(Wipeable::blank(place)?, &spec, Path::new(SCRATCH), &self.tools, &self.log)?;
+        Ok(true)
+    }
+
+    /// Loads the kernel's module for a filesystem: mount(2) would ask for modprobe, which is not here.
+    pub(super) fn load_filesystem(&self, filesystem: gse_protocol::config::drives::Filesystem) {
+        self.hotplug.drivers().load_named(&filesystem.to_string(), &self.log);
+    }
+
+    /// Keeps a fetched configuration on BOOTFS, for the next boot without a server.
+    pub(super) fn keep_config(&self, disks: &Disks, fetched: &FetchedConfig) {
+        let Some(boot) = &disks.found.boot else { return };
+        let Some(mounted) = mount_place(boot, Access::ReadWrite, &self.log) else { return };
+        if let Err(e) = config::keep(mounted.path(), &fetched.tar, &fetched.signature) {
+            self.log.warn(format_args!("{e:#}"));
+        }
+    }
+}
+
+/// Mounts BOOTFS for a moment. A machine whose BOOTFS is broken boots all the same.
+pub(super) fn mount_place<'l>(place: &Place, access: Access, log: &'l Log) -> Option<Mounted<'l>> {
+    match mount::mount_place(place, Path::new(SCRATCH), access, log) {
+        Ok(mounted) => Some(mounted),
+        Err(e) => {
+            log.warn(format_args!("{e:#}"));
+            None
+        }
+    }
+}
+
+fn devices() -> Result<Vec<BlockDevice>> {
+    probe::block_devices(Path::new(SYS), Path::new(DEV), Loops::Ignore).context("looking for disks")
+}
+
+fn found(config: &Bundle, devices: Vec<BlockDevice>) -> Result<Disks> {
+    let configured = match plan::plan(&config.drives, &devices) {
+        Ok(plans) => plans.into_iter().map(|plan| plan.disk).collect(),
+        Err(_) => Vec::new(),
+    };
+    let found = slots::find(&devices, &configured)?;
+    for path in &found.ignored {
+        // Said once a boot at most, and only to the log: a stick with such a label is no mistake.
+        let _ = path;
+    }
+    Ok(Disks { devices, found })
+}
+
+/// Whether waiting may help: a disk may still appear, but one that does not suit will not change.
+fn may_still_come(error: &DriveError) -> bool {
+    matches!(error, DriveError::Choice(ChoiceError::NoDisks | ChoiceError::NoneFits { .. }))
+}

@@ -1,0 +1,191 @@
+//! The boot, from the kernel's start of this program to the real system's: phases 1 to 9 of the design.
+
+mod drives;
+mod new_system;
+mod online;
+mod slots;
+mod start;
+
+use std::{fs, path::Path, sync::Arc, time::Duration};
+
+use anyhow::{Context as _, Result};
+use gse_protocol::config::{Bundle, boot::Answer};
+
+use crate::{
+    clock,
+    cmdline::CmdLine,
+    config,
+    console::{self, Input},
+    decide::{self, Keep, Update},
+    disk::{mount::Access, probe::BlockDevice, slots::Found, tools::Tools},
+    drivers::{Drivers, Hotplug},
+    facts::{Facts, Offer, Role},
+    handover::Handover,
+    log::Log,
+    rescue,
+};
+
+const CONFIG_D: &str = "/config.d";
+/// Seconds since 1970 at which this initramfs was made.
+const STAMP: &str = "/etc/gse/stamp";
+const MODULES: &str = "/";
+const SYS: &str = "/sys";
+const DEV: &str = "/dev";
+/// Where things are mounted for a moment.
+const SCRATCH: &str = "/run/gse/scratch";
+const TOOLS: &str = "/sbin:/bin:/usr/sbin:/usr/bin";
+
+/// What every phase needs.
+struct Machine {
+    log: Arc<Log>,
+    cmdline: CmdLine,
+    hotplug: Hotplug,
+    tools: Tools,
+}
+
+/// What was found on the disks.
+struct Disks {
+    devices: Vec<BlockDevice>,
+    found: Found,
+}
+
+/// Runs the phases. What it returns is what the supervisor starts.
+pub fn run(log: Arc<Log>, cmdline: CmdLine) -> Result<Handover> {
+    let built = clock::read_stamp(Path::new(STAMP)).unwrap_or_default();
+    clock::raise_to(built, &log);
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let drivers = Drivers::open(Path::new(MODULES), &release, &cmdline, &log);
+    let hotplug = Hotplug::start(Arc::new(drivers), SYS.into(), Arc::clone(&log))?;
+    let machine = Machine { log, cmdline, hotplug, tools: Tools::in_path(TOOLS) };
+    let log = machine.log.as_ref();
+
+    let embedded = config::embedded(Path::new(CONFIG_D), built)?;
+    store_rescue(&embedded)?;
+    let (mut config, mut disks) = log.phase("export config.d", || machine.export(embedded))?;
+    store_rescue(&config)?;
+
+    let network = log.phase("network", || machine.network(&config, &disks));
+    let server = network.as_ref().and_then(|_| {
+        log.phase("fetch config", || online::choose(&machine, &config))
+    });
+    if let Some(fetched) = server.as_ref().and_then(|s| online::newer_config(&machine, s, &config)) {
+        log.info(format_args!("configuration {} fetched", fetched.bundle.serial));
+        config = fetched.bundle.clone();
+        store_rescue(&config)?;
+        disks = log.phase("drives", || machine.drives(&config))?;
+        machine.keep_config(&disks, &fetched);
+    } else {
+        disks = log.phase("drives", || machine.drives(&config))?;
+    }
+
+    let mut facts = log.phase("version check", || machine.settle(&disks, &config))?;
+    facts.offer = server.as_ref().map(|server| Offer {
+        serial: server.release.serial,
+        version: server.release.version.clone(),
+        allow_downgrade: server.release.allow_downgrade,
+    });
+    let mut failure = None;
+    if let (Update::Install(slot), Some(server)) = (machine.update(&mut facts, &config), &server) {
+        let installed = log.phase("new system", || {
+            new_system::install(&machine, &config, server, &disks, &facts, slot)
+        });
+        if let Err(e) = installed {
+            log.warn(format_args!("version {} was not installed: {e:#}", server.release.version));
+            failure = Some(e);
+        }
+        disks = machine.probe(&config)?;
+        facts = machine.settle(&disks, &config)?;
+    }
+
+    let chosen = match (decide::choose(&facts), failure) {
+        (Ok(chosen), _) => chosen,
+        // The failed installation is the reason, not the empty slot that it left.
+        (Err(_), Some(failure)) => return Err(failure),
+        (Err(nothing), None) => return Err(nothing.into()),
+    };
+    start::start(&machine, &config, network.as_ref(), &disks, &facts, chosen)
+}
+
+fn store_rescue(config: &Bundle) -> Result<()> {
+    rescue::store_policy(&config.boot.rescue).context("leaving the rescue policy for a failure")
+}
+
+impl Machine {
+    /// Phase 1. Waits for the disks that the configuration names, because BOOTFS may keep a newer one.
+    fn export(&self, embedded: Bundle) -> Result<(Bundle, Disks)> {
+        let disks = self.wait_for_disks(&embedded)?;
+        let kept = disks.found.boot.as_ref().filter(|boot| boot.filesystem.is_some()).and_then(|boot| {
+            let mounted = drives::mount_place(boot, Access::ReadOnly, &self.log)?;
+            config::kept(mounted.path(), &embedded.sources.keys, &self.log)
+        });
+        let config = config::newer(embedded, kept);
+        clock::raise_to(config.created, &self.log);
+        Ok((config, disks))
+    }
+
+    /// Phase 4: what the installed slots hold, with every interrupted change brought to its end.
+    fn settle(&self, disks: &Disks, config: &Bundle) -> Result<Facts> {
+        let mut facts = slots::facts(self, disks, config);
+        for step in decide::settle(&facts) {
+            slots::run(self, disks, &mut facts, step)?;
+        }
+        Ok(facts)
+    }
+
+    /// Phase 4: whether a release is installed. Asks the person where the policy says so.
+    fn update(&self, facts: &mut Facts, config: &Bundle) -> Update {
+        let policy = &config.boot.update;
+        let mut update = decide::update(facts, policy.policy);
+        if update == Update::Ask {
+            facts.answer = Some(self.ask(facts, policy.ask_timeout, policy.ask_default));
+            update = decide::update(facts, policy.policy);
+        }
+        if let Update::Keep(reason) = &update {
+            self.log.info(explain(reason, facts));
+        }
+        update
+    }
+
+    fn ask(&self, facts: &Facts, timeout: u32, default: Answer) -> Answer {
+        let version = facts.offer.as_ref().map(|o| o.version.as_str()).unwrap_or_default();
+        let usual = if default == Answer::Install { "Y/n" } else { "y/N" };
+        let prompt = format!("gse: install version {version} now? [{usual}] ({timeout} s) ");
+        console::drop_typed();
+        match console::ask(&prompt, Duration::from_secs(u64::from(timeout))) {
+            Input::Line(line) => match line.trim().to_lowercase().as_str() {
+                "y" | "yes" => Answer::Install,
+                "n" | "no" => Answer::Boot,
+                _ => default,
+            },
+            Input::Silence | Input::Closed => default,
+        }
+    }
+}
+
+/// Why nothing is installed, for the person at the console.
+fn explain(reason: &Keep, facts: &Facts) -> String {
+    let installed = facts.with_role(Role::System).next().map(|(_, slot)| slot.content.to_string());
+    let installed = installed.unwrap_or_else(|| "nothing".to_owned());
+    let offered = facts.offer.as_ref().map(|o| o.version.as_str()).unwrap_or_default();
+    match reason {
+        Keep::NoOffer => format!("no server to compare with; installed: {installed}"),
+        Keep::Current => format!("{installed} is the newest"),
+        Keep::Older => format!("{installed} stays: the server's {offered} is older"),
+        Keep::Policy => format!("{installed} stays: update.policy is \"never\" (the server has {offered})"),
+        Keep::Declined => format!("{installed} stays: {offered} was not wanted now"),
+        Keep::NoSlot => format!(
+            "{installed} stays: every slot holds a system that is needed; list a BACKUPFS in \
+             controller/drives.toml to have room for {offered}"
+        ),
+    }
+}
+
+/// Where the worker leaves what the booted system may want to know.
+pub const BOOT_JSON: &str = "/run/gse/boot.json";
+
+/// Leaves a copy of this program for the booted system, which reports to it.
+fn leave_program() -> Result<()> {
+    let target = Path::new(crate::services::PROGRAM);
+    fs::copy("/proc/self/exe", target).with_context(|| format!("copying to {}", target.display()))?;
+    Ok(())
+}
