@@ -36,6 +36,11 @@ impl CmdLine {
         )
     }
 
+    /// All words in order, with their values.
+    pub fn words(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
+        self.0.iter().map(|(key, value)| (key.as_str(), value.as_deref()))
+    }
+
     /// The last value given for `key`: `KEY=VALUE`.
     pub fn value(&self, key: &str) -> Option<&str> {
         self.0.iter().rev().find(|(k, _)| k == key).and_then(|(_, v)| v.as_deref())
@@ -68,6 +73,8 @@ mod tests {
         assert!(!line.flag("gse.debug"));
         assert!(!line.flag("ro"));
         assert_eq!(line.value("quiet"), None);
+        assert_eq!(line.words().next(), Some(("quiet", None)));
+        assert_eq!(line.words().last(), Some(("gse.debug", Some("0"))));
     }
 
     #[test]
