@@ -2,4 +2,5 @@
 #![allow(unsafe_code)]
 
 pub mod block;
+pub mod kmod;
 pub mod net;
