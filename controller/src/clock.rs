@@ -1,0 +1,83 @@
+//! A floor for the clock: a machine whose battery is dead starts in 1970 or 2000, when no TLS
+//! certificate is valid yet. What was published or built at a time proves that it is not earlier.
+
+use std::{fs, io, path::Path};
+
+use rustix::time::{ClockId, Timespec, clock_gettime, clock_settime};
+
+/// The clock cannot be kept from being wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum ClockError {
+    /// The file with the time of the build.
+    #[error(
+        "reading the time of the build from {path} ({why}): build the controller's image again"
+    )]
+    Stamp {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// The kernel does not take it.
+    #[error("setting the clock ({0}): set it in the firmware, or TLS may not work")]
+    Set(#[source] io::Error),
+}
+
+/// When the initramfs was built, in seconds since 1970: the decimal number in a file such as
+/// `/etc/gse/stamp`.
+pub fn stamp(path: &Path) -> Result<u64, ClockError> {
+    let wrong = |why: String| ClockError::Stamp { path: path.display().to_string(), why };
+    let text = fs::read_to_string(path).map_err(|e| wrong(e.to_string()))?;
+    text.trim().parse().map_err(|_| wrong(format!("{:?} is no number of seconds", text.trim())))
+}
+
+/// Sets the clock to `floor` (seconds since 1970) if it is earlier, and says whether it was.
+pub fn raise_to(floor: u64) -> Result<bool, ClockError> {
+    match decide(clock_gettime(ClockId::Realtime).tv_sec, floor) {
+        None => Ok(false),
+        Some(seconds) => {
+            let time = Timespec { tv_sec: seconds, tv_nsec: 0 };
+            clock_settime(ClockId::Realtime, time).map_err(|e| ClockError::Set(e.into()))?;
+            Ok(true)
+        }
+    }
+}
+
+/// What the clock is to be set to, if it is to be.
+fn decide(now: i64, floor: u64) -> Option<i64> {
+    let floor = i64::try_from(floor).ok()?;
+    (now < floor).then_some(floor)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_earlier_clock_is_set() {
+        let built = 1_790_000_000;
+        for (now, expected) in [
+            (0, Some(1_790_000_000)),
+            (-5, Some(1_790_000_000)),
+            (946_684_800, Some(1_790_000_000)),
+            (1_789_999_999, Some(1_790_000_000)),
+            (1_790_000_000, None),
+            (1_800_000_000, None),
+        ] {
+            assert_eq!(decide(now, built), expected, "{now}");
+        }
+        assert_eq!(decide(0, u64::MAX), None, "no time that a kernel can have");
+        assert!(!raise_to(1).unwrap(), "this machine's clock is later than 1970");
+    }
+
+    #[test]
+    fn a_stamp_is_a_number() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), "1790000000\n").unwrap();
+        assert_eq!(stamp(file.path()).unwrap(), 1_790_000_000);
+        fs::write(file.path(), "yesterday").unwrap();
+        assert!(stamp(file.path()).unwrap_err().to_string().contains("\"yesterday\""));
+        assert!(matches!(stamp(Path::new("/nowhere/stamp")), Err(ClockError::Stamp { .. })));
+    }
+}
