@@ -1,0 +1,50 @@
+//! Where the frames of an image come from.
+
+use std::{fs::File, os::unix::fs::FileExt as _};
+
+use gse_protocol::index::PlacedFrame;
+
+use super::SourceError;
+
+/// A place that frames come from, such as one server, as the source numbers them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Origin(pub usize);
+
+/// Gives the packed bytes of frames. They need not be right: whoever asks checks them.
+///
+/// Frames are asked for in their order, so a source can stream; only a frame whose bytes were wrong is
+/// asked for once more, out of order.
+pub trait FrameSource: Send {
+    /// Fills `packed` with exactly the frame's packed bytes and says where they came from. `avoid` is the
+    /// place that gave wrong bytes for this frame before: take another one if there is one.
+    fn read_frame(
+        &mut self,
+        frame: &PlacedFrame,
+        avoid: Option<Origin>,
+        packed: &mut Vec<u8>,
+    ) -> Result<Origin, SourceError>;
+}
+
+/// An image in a local file: a mounted disk, a USB stick, a test.
+#[derive(Debug)]
+pub struct FileSource(File);
+
+impl FileSource {
+    /// Reads from `file`, which holds `system.tar.zst`.
+    pub fn new(file: File) -> Self {
+        Self(file)
+    }
+}
+
+impl FrameSource for FileSource {
+    fn read_frame(
+        &mut self,
+        frame: &PlacedFrame,
+        _avoid: Option<Origin>,
+        packed: &mut Vec<u8>,
+    ) -> Result<Origin, SourceError> {
+        packed.resize(frame.frame.packed as usize, 0);
+        self.0.read_exact_at(packed, frame.packed_offset)?;
+        Ok(Origin(0))
+    }
+}
