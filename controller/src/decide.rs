@@ -142,7 +142,7 @@ fn target(facts: &Facts) -> Option<SlotId> {
 
 /// The slot that must stay whole: SYSFS once it has closed a cycle; before that, the backup; and with
 /// no backup, SYSFS even so.
-fn last_healthy(facts: &Facts) -> Option<SlotId> {
+pub fn last_healthy(facts: &Facts) -> Option<SlotId> {
     let system = facts.with_role(Role::System).find(|(_, s)| s.generation().is_some());
     let backup = facts.with_role(Role::Backup).find(|(_, s)| s.generation().is_some());
     match (system, backup) {

@@ -39,6 +39,16 @@ pub enum Content {
     Broken(String),
 }
 
+impl std::fmt::Display for Content {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Nothing => f.write_str("nothing"),
+            Self::System { version, .. } => write!(f, "version {version}"),
+            Self::Broken(why) => write!(f, "a system that cannot be started ({why})"),
+        }
+    }
+}
+
 /// A slot, known by its place in [`Facts::slots`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SlotId(pub usize);

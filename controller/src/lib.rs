@@ -3,6 +3,7 @@
 //! Section 2 of the design names the phases, and each has a file or folder here. Decisions are pure
 //! ([`decide`]); what was probed comes in as [`facts`], what is to be done goes out as steps.
 
+pub mod boot;
 pub mod clock;
 pub mod cmdline;
 pub mod config;
@@ -22,6 +23,7 @@ pub mod log;
 pub mod mount;
 pub mod mounts;
 pub mod network;
+pub mod report;
 pub mod rescue;
 pub mod services;
 pub mod supervisor;

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Writes to the console (standard output) and to `/dev/kmsg` where there is one.
 pub struct Log {
@@ -20,7 +20,7 @@ pub struct Log {
 }
 
 /// How long a phase took.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PhaseTime {
     /// The phase, as the console names it.
     pub phase: String,

@@ -10,6 +10,7 @@ use crate::{
     config,
     disk::{
         choose::ChoiceError,
+        content::FsInfo,
         gpt,
         mkfs::{self, Spec},
         mount::{self, Access, Mounted},
@@ -19,8 +20,10 @@ use crate::{
         wipeable::Wipeable,
     },
     fetch::FetchedConfig,
-    log::Log,
 };
+
+/// How long a partition may take to appear after the kernel was told of it.
+const NODE_WAIT: Duration = Duration::from_secs(10);
 
 impl Machine {
     /// Waits until the disks that the configuration names are there, with their partitions.
@@ -72,7 +75,7 @@ impl Machine {
         }
         self.log.info(format_args!("partitioning {}", plan.disk.display()));
         let mut wait = |probe: &mut dyn FnMut() -> bool| {
-            self.hotplug.wait_until(gpt::NODE_WAIT, || probe().then_some(())).is_some()
+            self.hotplug.wait_until(NODE_WAIT, || probe().then_some(())).is_some()
         };
         gpt::apply(plan, Path::new(SYS), Path::new(DEV), &mut wait, &self.log)?;
         Ok(true)
@@ -101,23 +104,25 @@ impl Machine {
         self.hotplug.drivers().load_named(&filesystem.to_string(), &self.log);
     }
 
+    /// Mounts BOOTFS for a moment. A machine whose BOOTFS is broken boots all the same.
+    pub(super) fn mount_place(&self, place: &Place, access: Access) -> Option<Mounted<'_>> {
+        let filesystem = place.filesystem.as_ref().and_then(FsInfo::filesystem);
+        filesystem.into_iter().for_each(|filesystem| self.load_filesystem(filesystem));
+        match mount::mount_place(place, Path::new(SCRATCH), access, &self.log) {
+            Ok(mounted) => Some(mounted),
+            Err(e) => {
+                self.log.warn(format_args!("{e:#}"));
+                None
+            }
+        }
+    }
+
     /// Keeps a fetched configuration on BOOTFS, for the next boot without a server.
     pub(super) fn keep_config(&self, disks: &Disks, fetched: &FetchedConfig) {
         let Some(boot) = &disks.found.boot else { return };
-        let Some(mounted) = mount_place(boot, Access::ReadWrite, &self.log) else { return };
+        let Some(mounted) = self.mount_place(boot, Access::ReadWrite) else { return };
         if let Err(e) = config::keep(mounted.path(), &fetched.tar, &fetched.signature) {
             self.log.warn(format_args!("{e:#}"));
-        }
-    }
-}
-
-/// Mounts BOOTFS for a moment. A machine whose BOOTFS is broken boots all the same.
-pub(super) fn mount_place<'l>(place: &Place, access: Access, log: &'l Log) -> Option<Mounted<'l>> {
-    match mount::mount_place(place, Path::new(SCRATCH), access, log) {
-        Ok(mounted) => Some(mounted),
-        Err(e) => {
-            log.warn(format_args!("{e:#}"));
-            None
         }
     }
 }
@@ -132,10 +137,6 @@ fn found(config: &Bundle, devices: Vec<BlockDevice>) -> Result<Disks> {
         Err(_) => Vec::new(),
     };
     let found = slots::find(&devices, &configured)?;
-    for path in &found.ignored {
-        // Said once a boot at most, and only to the log: a stick with such a label is no mistake.
-        let _ = path;
-    }
     Ok(Disks { devices, found })
 }
 

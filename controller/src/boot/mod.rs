@@ -6,10 +6,13 @@ mod online;
 mod slots;
 mod start;
 
-use std::{fs, path::Path, sync::Arc, time::Duration};
+use std::{ffi::OsStr, fs, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
-use gse_protocol::config::{Bundle, boot::Answer};
+use gse_protocol::{
+    Release, Serial,
+    config::{Bundle, boot::Answer},
+};
 
 use crate::{
     clock,
@@ -51,24 +54,24 @@ struct Disks {
 
 /// Runs the phases. What it returns is what the supervisor starts.
 pub fn run(log: Arc<Log>, cmdline: CmdLine) -> Result<Handover> {
-    let built = clock::read_stamp(Path::new(STAMP)).unwrap_or_default();
-    clock::raise_to(built, &log);
+    let built = clock::stamp(Path::new(STAMP))?;
+    raise_clock(built, &log);
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
     let drivers = Drivers::open(Path::new(MODULES), &release, &cmdline, &log);
     let hotplug = Hotplug::start(Arc::new(drivers), SYS.into(), Arc::clone(&log))?;
-    let machine = Machine { log, cmdline, hotplug, tools: Tools::in_path(TOOLS) };
+    let machine = Machine { log, cmdline, hotplug, tools: Tools::from_path(OsStr::new(TOOLS)) };
     let log = machine.log.as_ref();
 
     let embedded = config::embedded(Path::new(CONFIG_D), built)?;
     store_rescue(&embedded)?;
-    let (mut config, mut disks) = log.phase("export config.d", || machine.export(embedded))?;
+    let (mut config, floor, mut disks) = log.phase("export config.d", || machine.export(embedded))?;
     store_rescue(&config)?;
 
     let network = log.phase("network", || machine.network(&config, &disks));
     let server = network.as_ref().and_then(|_| {
         log.phase("fetch config", || online::choose(&machine, &config))
     });
-    if let Some(fetched) = server.as_ref().and_then(|s| online::newer_config(&machine, s, &config)) {
+    if let Some(fetched) = server.as_ref().and_then(|s| online::newer_config(&machine, s, &config, floor)) {
         log.info(format_args!("configuration {} fetched", fetched.bundle.serial));
         config = fetched.bundle.clone();
         store_rescue(&config)?;
@@ -79,18 +82,14 @@ pub fn run(log: Arc<Log>, cmdline: CmdLine) -> Result<Handover> {
     }
 
     let mut facts = log.phase("version check", || machine.settle(&disks, &config))?;
-    facts.offer = server.as_ref().map(|server| Offer {
-        serial: server.release.serial,
-        version: server.release.version.clone(),
-        allow_downgrade: server.release.allow_downgrade,
-    });
+    facts.offer = server.as_ref().map(|server| offer(&server.chosen.release));
     let mut failure = None;
     if let (Update::Install(slot), Some(server)) = (machine.update(&mut facts, &config), &server) {
         let installed = log.phase("new system", || {
             new_system::install(&machine, &config, server, &disks, &facts, slot)
         });
         if let Err(e) = installed {
-            log.warn(format_args!("version {} was not installed: {e:#}", server.release.version));
+            log.warn(format_args!("version {} was not installed: {e:#}", server.chosen.release.version));
             failure = Some(e);
         }
         disks = machine.probe(&config)?;
@@ -103,7 +102,22 @@ pub fn run(log: Arc<Log>, cmdline: CmdLine) -> Result<Handover> {
         (Err(_), Some(failure)) => return Err(failure),
         (Err(nothing), None) => return Err(nothing.into()),
     };
-    start::start(&machine, &config, network.as_ref(), &disks, &facts, chosen)
+    start::start(&machine, &config, &disks, &facts, chosen)
+}
+
+fn offer(release: &Release) -> Offer {
+    Offer {
+        serial: release.serial,
+        version: release.version.clone(),
+        allow_downgrade: release.allow_downgrade,
+    }
+}
+
+/// A clock that cannot be set is no reason not to boot.
+fn raise_clock(floor: u64, log: &Log) {
+    if let Err(e) = clock::raise_to(floor) {
+        log.warn(e);
+    }
 }
 
 fn store_rescue(config: &Bundle) -> Result<()> {
@@ -112,15 +126,22 @@ fn store_rescue(config: &Bundle) -> Result<()> {
 
 impl Machine {
     /// Phase 1. Waits for the disks that the configuration names, because BOOTFS may keep a newer one.
-    fn export(&self, embedded: Bundle) -> Result<(Bundle, Disks)> {
+    fn export(&self, embedded: Bundle) -> Result<(Bundle, Serial, Disks)> {
         let disks = self.wait_for_disks(&embedded)?;
         let kept = disks.found.boot.as_ref().filter(|boot| boot.filesystem.is_some()).and_then(|boot| {
-            let mounted = drives::mount_place(boot, Access::ReadOnly, &self.log)?;
+            let mounted = self.mount_place(boot, Access::ReadOnly)?;
             config::kept(mounted.path(), &embedded.sources.keys, &self.log)
         });
+        // A replayed older configuration is refused even while the embedded one counts; the same one is
+        // then taken again.
+        let floor = match &kept {
+            Some(kept) if kept.created >= embedded.created => kept.serial,
+            Some(kept) => Serial(kept.serial.0.saturating_sub(1)),
+            None => embedded.serial,
+        };
         let config = config::newer(embedded, kept);
-        clock::raise_to(config.created, &self.log);
-        Ok((config, disks))
+        raise_clock(config.created, &self.log);
+        Ok((config, floor, disks))
     }
 
     /// Phase 4: what the installed slots hold, with every interrupted change brought to its end.
@@ -179,9 +200,6 @@ fn explain(reason: &Keep, facts: &Facts) -> String {
         ),
     }
 }
-
-/// Where the worker leaves what the booted system may want to know.
-pub const BOOT_JSON: &str = "/run/gse/boot.json";
 
 /// Leaves a copy of this program for the booted system, which reports to it.
 fn leave_program() -> Result<()> {

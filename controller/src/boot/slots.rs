@@ -51,6 +51,7 @@ fn content(machine: &Machine, slot: &DiskSlot, config: &Bundle) -> Result<Conten
     if slot.label().is_none() {
         return Ok(Content::Nothing);
     }
+    slot.filesystem().into_iter().for_each(|filesystem| machine.load_filesystem(filesystem));
     let top = mount::mount_slot_top(slot, Path::new(SCRATCH), Access::ReadOnly, &machine.log)?;
     let Some(records) = Records::open(top.path())? else { return Ok(Content::Nothing) };
     let Some(record) = records.slot()?.filter(|record| record.complete) else {

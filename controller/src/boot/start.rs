@@ -4,9 +4,8 @@ use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result, bail};
 use gse_protocol::config::{Bundle, drives::Filesystem, system};
-use serde::Serialize;
 
-use super::{BOOT_JSON, Disks, Machine, SCRATCH, SYS, leave_program, slots};
+use super::{Disks, Machine, SCRATCH, SYS, leave_program, slots};
 use crate::{
     configure,
     disk::{
@@ -18,10 +17,11 @@ use crate::{
     facts::{Content, Facts, SlotId},
     files,
     handover::Handover,
-    log::{Log, PhaseTime},
-    mount::{self, MountFlags},
+    log::Log,
+    mount,
     mounts,
-    network::{self, Online},
+    network,
+    report::{BootReport, boot_id},
     services,
     switch_root::{NEW_ROOT, check_init},
 };
@@ -29,26 +29,10 @@ use crate::{
 /// Where the system is while its files are changed.
 const SYSTEM: &str = "/run/gse/system";
 
-/// What the booted system may want to know: `/run/gse/boot.json`.
-#[derive(Debug, Serialize)]
-struct BootReport {
-    /// The slot's partition.
-    device: String,
-    /// Its filesystem.
-    filesystem: String,
-    /// Of the installed release.
-    version: String,
-    /// Of the installed release.
-    serial: u64,
-    /// How long each phase took.
-    phases: Vec<PhaseTime>,
-}
-
 /// Makes the slot ready, and says what to start in it.
 pub(super) fn start(
     machine: &Machine,
     config: &Bundle,
-    network: Option<&Online>,
     disks: &Disks,
     facts: &Facts,
     chosen: SlotId,
@@ -64,11 +48,11 @@ pub(super) fn start(
 
     log.phase("health check", || check(machine, slot, filesystem))?;
     // A configuration that cannot be applied leaves the system as it was, and that one boots.
-    let configured = log.phase("configure", || configure(machine, config, network, disks, slot));
+    let configured = log.phase("configure", || configure(machine, config, disks, slot));
     if let Err(e) = configured {
         log.warn(format_args!("the configuration was not applied: {e:#}"));
     }
-    let root = log.phase("mounts", || -> Result<_> {
+    let handover = log.phase("mounts", || -> Result<_> {
         open_cycle(machine, slot, serial)?;
         let root = slot_mount::mount_slot_root(slot, Path::new(NEW_ROOT), Access::ReadOnly, log)?;
         mount_over(config, disks, slot, filesystem, root.path(), log)?;
@@ -81,14 +65,14 @@ pub(super) fn start(
     leave_program()?;
     let report = BootReport {
         device: slot.device.display().to_string(),
-        filesystem: filesystem.to_string(),
+        filesystem,
         version,
         serial: serial.0,
+        config_serial: config.serial.0,
         phases: log.timings(),
     };
-    let json = serde_json::to_vec(&report).context("writing down how the boot went")?;
-    fs::write(BOOT_JSON, json).with_context(|| format!("writing {BOOT_JSON}"))?;
-    Ok(root)
+    report.store()?;
+    Ok(handover)
 }
 
 /// Phase 6: the filesystem is clean, or was mended.
@@ -114,11 +98,10 @@ fn check(machine: &Machine, slot: &Slot, filesystem: Filesystem) -> Result<()> {
 fn configure(
     machine: &Machine,
     config: &Bundle,
-    network: Option<&Online>,
     disks: &Disks,
     slot: &Slot,
 ) -> Result<()> {
-    let identity = network::identity(Path::new(SYS), network.map(|n| n.interface.as_str()));
+    let identity = network::identity(Path::new(SYS), None);
     let desired = system::files(&config.system, &config.machines, &identity);
     let points = mounts::mount_points(&config.mounts, disks.found.userdata.is_some());
     let plan = |root: &Path, gse: &Path| -> Result<_> {
@@ -167,11 +150,6 @@ fn open_cycle(machine: &Machine, slot: &Slot, serial: gse_protocol::Serial) -> R
     Ok(top.unmount()?)
 }
 
-/// The kernel's name for this run.
-pub(crate) fn boot_id() -> String {
-    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
-}
-
 /// Phase 9.
 fn mount_over(
     config: &Bundle,
@@ -212,13 +190,4 @@ fn clean_up(log: &Log) {
         }
         let _ = fs::remove_dir(work);
     }
-}
-
-/// Whether the root of a running system is mounted read-only.
-pub(crate) fn remount(path: &Path, access: Access) -> Result<()> {
-    let flags = match access {
-        Access::ReadOnly => MountFlags::RDONLY,
-        Access::ReadWrite => MountFlags::empty(),
-    };
-    mount::remount(path, flags)
 }

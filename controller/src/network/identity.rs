@@ -40,6 +40,11 @@ pub fn identity(sys: &Path, first: Option<&str>) -> Identity {
     Identity { macs, serial }
 }
 
+/// Whether this machine has a network card whose driver is loaded.
+pub fn has_links(sys: &Path) -> bool {
+    !cards(sys).is_empty()
+}
+
 struct Card {
     name: String,
     index: u32,

@@ -18,7 +18,7 @@ use std::{io, net::Ipv4Addr, path::Path, path::PathBuf};
 
 use gse_protocol::config::network::{Cidr, Network};
 
-pub use self::identity::identity;
+pub use self::identity::{has_links, identity};
 use self::{attempt::Attempt, netlink::Netlink, setup::Wish};
 use crate::{cmdline::CmdLine, drivers::Hotplug, log::Log};
 

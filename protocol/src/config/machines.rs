@@ -37,7 +37,8 @@ pub struct Match {
 /// What identifies a machine.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Identity {
-    /// Hardware addresses in lower case with colons; that of the link in use first.
+    /// Hardware addresses in lower case with colons, in the kernel's order, so that a machine keeps its
+    /// name whichever link is in use.
     pub macs: Vec<String>,
     /// The serial number that the firmware gives.
     pub serial: Option<String>,

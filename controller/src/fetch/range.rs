@@ -1,0 +1,180 @@
+//! A part of a file, read as it comes, and given up when too little comes.
+
+use std::{
+    io::{self, Read},
+    str::FromStr,
+    time::{Duration, Instant},
+};
+
+use ureq::{Body, BodyReader};
+
+use super::{Patience, Problem};
+
+/// The rest of a file, from the byte that was asked for.
+#[derive(Debug)]
+pub struct Part {
+    /// The bytes.
+    pub stream: Stream,
+    /// The whole file's length in bytes, if the server says so.
+    pub total: Option<u64>,
+    /// What changes when the file does: its `ETag`, or the time of its last change.
+    pub validator: Option<String>,
+}
+
+/// Bytes of a body. Reading fails when the server sends too little for too long; the time that the
+/// reader itself takes between two reads does not count.
+pub struct Stream {
+    body: BodyReader<'static>,
+    pace: Pace,
+}
+
+impl std::fmt::Debug for Stream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Stream").field("pace", &self.pace).finish_non_exhaustive()
+    }
+}
+
+impl Stream {
+    pub(super) fn new(body: Body, patience: Patience) -> Self {
+        Self { body: body.into_reader(), pace: Pace::new(patience) }
+    }
+
+    /// Reads on, as [`Read::read`] does, with the problem as it is.
+    pub fn read_some(&mut self, buffer: &mut [u8]) -> Result<usize, Problem> {
+        let start = Instant::now();
+        let got = self.body.read(buffer)?;
+        self.pace.count(got as u64, start.elapsed())?;
+        Ok(got)
+    }
+
+    /// Throws bytes away.
+    pub(super) fn skip(&mut self, bytes: u64) -> Result<(), Problem> {
+        let mut buffer = vec![0; 64 << 10];
+        let mut left = bytes;
+        while left > 0 {
+            let want = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+            match self.read_some(buffer.get_mut(..want).unwrap_or_default())? {
+                0 => return Err(Problem::Cut { got: bytes - left, expected: bytes }),
+                got => left -= got as u64,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.read_some(buffer).map_err(|problem| match problem {
+            Problem::Connection(error) => error,
+            problem => io::Error::other(problem),
+        })
+    }
+}
+
+/// Whether enough comes: some bytes in each window of time that was spent waiting.
+#[derive(Debug)]
+struct Pace {
+    window: Duration,
+    enough: u64,
+    waited: Duration,
+    bytes: u64,
+}
+
+impl Pace {
+    fn new(patience: Patience) -> Self {
+        Self {
+            window: patience.window,
+            enough: patience.window_bytes,
+            waited: Duration::ZERO,
+            bytes: 0,
+        }
+    }
+
+    fn count(&mut self, bytes: u64, waited: Duration) -> Result<(), Problem> {
+        self.bytes += bytes;
+        self.waited += waited;
+        if self.waited < self.window {
+            return Ok(());
+        }
+        let (bytes, waited) = (self.bytes, self.waited);
+        (self.bytes, self.waited) = (0, Duration::ZERO);
+        if bytes < self.enough { Err(Problem::Slow { bytes, waited }) } else { Ok(()) }
+    }
+}
+
+/// `Content-Range: bytes FIRST-LAST/TOTAL` (RFC 9110, section 14.4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ContentRange {
+    pub(super) first: u64,
+    pub(super) last: u64,
+    pub(super) total: u64,
+}
+
+impl FromStr for ContentRange {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let number = |digits: &str| {
+            let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+            if plain { digits.parse::<u64>().map_err(|_| ()) } else { Err(()) }
+        };
+        let (unit, range) = text.trim().split_once(' ').ok_or(())?;
+        let (range, total) = range.trim().split_once('/').ok_or(())?;
+        let (first, last) = range.split_once('-').ok_or(())?;
+        let range = Self { first: number(first)?, last: number(last)?, total: number(total)? };
+        let sound = range.first <= range.last && range.last < range.total;
+        if unit.eq_ignore_ascii_case("bytes") && sound { Ok(range) } else { Err(()) }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn content_ranges_are_read_strictly() {
+        let range = |first, last, total| Ok(ContentRange { first, last, total });
+        for (text, wanted) in [
+            ("bytes 0-9/10", range(0, 9, 10)),
+            ("Bytes 5-9/10", range(5, 9, 10)),
+            ("bytes 5-9/*", Err(())),
+            ("bytes */10", Err(())),
+            ("bytes 9-5/10", Err(())),
+            ("bytes 5-10/10", Err(())),
+            ("bytes +5-9/10", Err(())),
+            ("bytes 5-9/99999999999999999999999", Err(())),
+            ("items 5-9/10", Err(())),
+            ("", Err(())),
+        ] {
+            assert_eq!(text.parse::<ContentRange>(), wanted, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_content_range_makes_the_parser_panic(text in ".*") {
+            let _ = text.parse::<ContentRange>();
+        }
+    }
+
+    #[test]
+    fn a_server_that_trickles_is_given_up_and_a_slow_reader_is_not_blamed() {
+        let second = Duration::from_secs(1);
+        let patience = Patience { window: 10 * second, window_bytes: 1000, ..Patience::default() };
+        let mut pace = Pace::new(patience);
+        // A thousand bytes each ten seconds are enough.
+        for _ in 0..100 {
+            pace.count(100, second).unwrap();
+        }
+        // One byte a second is not.
+        let end = (0..10).find_map(|_| pace.count(1, second).err()).unwrap();
+        assert!(matches!(end, Problem::Slow { bytes: 10, .. }), "{end}");
+        // Without waiting, no time has passed.
+        for _ in 0..1000 {
+            pace.count(1, Duration::ZERO).unwrap();
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! What the booted system tells the controller: that it is up, and that it has shut down.
+
+use std::{fs, path::Path};
+
+use anyhow::{Context as _, Result, bail};
+use gse_protocol::config::drives::Filesystem;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    disk::{
+        mount::Mounted,
+        records::{CycleState, Records},
+    },
+    log::{Log, PhaseTime},
+    mount::{self, MountFlags},
+};
+
+/// What the boot was, for the booted system: `/run/gse/boot.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BootReport {
+    /// The slot's partition.
+    pub device: String,
+    /// Its filesystem.
+    pub filesystem: Filesystem,
+    /// Of the installed release.
+    pub version: String,
+    /// Of the installed release.
+    pub serial: u64,
+    /// Of the configuration in use.
+    pub config_serial: u64,
+    /// How long each phase took.
+    pub phases: Vec<PhaseTime>,
+}
+
+const FILE: &str = "/run/gse/boot.json";
+const TOP: &str = "/run/gse/scratch";
+
+impl BootReport {
+    /// Leaves it for the booted system.
+    pub fn store(&self) -> Result<()> {
+        let json = serde_json::to_vec_pretty(self).context("writing down how the boot went")?;
+        fs::write(FILE, json).with_context(|| format!("writing {FILE}"))
+    }
+
+    fn load() -> Result<Self> {
+        let bytes = fs::read(FILE)
+            .with_context(|| format!("reading {FILE}: was this system started by the controller?"))?;
+        serde_json::from_slice(&bytes).with_context(|| format!("reading {FILE}"))
+    }
+}
+
+/// Writes that the life cycle of this startup has come to `state`.
+pub fn report(state: CycleState, log: &Log) -> Result<()> {
+    let boot = BootReport::load()?;
+    with_records(&boot, log, |records| {
+        let mut cycle = records.cycle()?.context("the record of this life cycle is missing")?;
+        if cycle.boot_id != boot_id() {
+            bail!("the record is of another startup than this one");
+        }
+        match (cycle.state, state) {
+            (CycleState::Open, CycleState::Up) => {
+                cycle.tries = 0;
+                cycle.state = CycleState::Up;
+            }
+            // A system that never came up does not become healthy by shutting down.
+            (CycleState::Up, CycleState::Closed) => {
+                cycle.unclean_shutdowns = 0;
+                cycle.state = CycleState::Closed;
+            }
+            (now, _) if now == state => return Ok(()),
+            (now, _) => bail!("this startup is {now:?}, and cannot become {state:?}"),
+        }
+        Ok(records.set_cycle(&cycle)?)
+    })
+}
+
+/// The records lie on a read-only root. btrfs mounts its top-level subvolume writable beside it; for
+/// ext4 and XFS read-only is a property of the whole filesystem, so the root is writable for a moment.
+fn with_records(boot: &BootReport, log: &Log, work: impl FnOnce(&Records) -> Result<()>) -> Result<()> {
+    let open = |top: &Path| Records::open(top)?.context("this system has no .gse folder");
+    if boot.filesystem == Filesystem::Btrfs {
+        let flags = MountFlags::NODEV | MountFlags::NOSUID | MountFlags::NOEXEC;
+        let device = Path::new(&boot.device);
+        let top = Mounted::new(device, boot.filesystem, Path::new(TOP), flags, Some("subvolid=5"), log)?;
+        let done = open(top.path()).and_then(|records| work(&records));
+        top.unmount()?;
+        return done;
+    }
+    let root = Path::new("/");
+    mount::remount(root, MountFlags::empty())?;
+    let done = open(root).and_then(|records| work(&records));
+    mount::remount(root, MountFlags::RDONLY)?;
+    done
+}
+
+/// The kernel's name for this run.
+pub fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}
