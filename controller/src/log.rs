@@ -114,7 +114,8 @@ impl Log {
             *guard = None;
         }
         drop(guard);
-        self.write(6, &line, true);
+        // Not for the kernel log, which it would fill.
+        let _ = writeln!(std::io::stdout().lock(), "gse: {line}");
     }
 
     fn write(&self, level: u8, line: &dyn Display, console: bool) {
@@ -122,6 +123,8 @@ impl Log {
         if console {
             let _ = writeln!(std::io::stdout().lock(), "gse: {line}");
         }
+        // The kernel shows its log on the same console, up to level 6: not what stands there already.
+        let level = if console { 7 } else { level };
         if let Some(kmsg) = &self.kmsg {
             // One write is one record; the kernel cuts what is longer than a record.
             let record = format!("<{level}>gse: {line}\n");
@@ -136,4 +139,31 @@ fn millis(duration: Duration) -> u64 {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// An error with its causes, each once: many of them name their cause themselves.
+pub fn reason(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain() {
+        let cause = cause.to_string();
+        if text.contains(&cause) {
+            continue;
+        }
+        if !text.is_empty() {
+            text.push_str(": ");
+        }
+        text.push_str(&cause);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let error = anyhow!("no space").context("writing /a: no space").context("installing");
+        assert_eq!(super::reason(&error), "installing: writing /a: no space");
+    }
 }

@@ -3,7 +3,7 @@
 use std::{env, fs, io::Write as _, process::ExitCode, sync::Arc};
 
 use gse_controller::{
-    boot, cmdline::CmdLine, disk::records::CycleState, log::Log, report, rescue, supervisor,
+    boot, cmdline::CmdLine, disk::records::CycleState, log::{self, Log}, report, rescue, supervisor,
 };
 
 const USAGE: &str = "usage: gse-controller up|closed
@@ -40,7 +40,7 @@ fn worker() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            let reason = format!("{e:#}");
+            let reason = log::reason(&e);
             log.warn(&reason);
             if let Err(e) = fs::write(supervisor::FAILURE, reason) {
                 log.warn(format_args!("writing {}: {e}", supervisor::FAILURE));
@@ -60,7 +60,7 @@ fn tell(state: CycleState, word: &str) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(e) => {
-            eprintln!("gse-controller {word}: {e:#}");
+            eprintln!("gse-controller {word}: {}", log::reason(&e));
             ExitCode::FAILURE
         }
     }

@@ -8,7 +8,7 @@ use gse_protocol::config::{Mounts, mounts::{Bind, Tmpfs}};
 use crate::{
     copy::copy_tree,
     inside::{make_directory, open_directory},
-    log::Log,
+    log::{Log, reason},
     mount::{self, MountFlags, UnmountFlags},
 };
 
@@ -32,7 +32,7 @@ pub fn mount_all(root: &Path, config: &Mounts, userdata: Option<(&Path, &str)>, 
     for tmpfs in &config.tmpfs {
         match mount_tmpfs(root, tmpfs) {
             Err(e) if tmpfs.path == "/etc" => return Err(e),
-            Err(e) => log.warn(format_args!("{} stays as the image has it: {e:#}", tmpfs.path)),
+            Err(e) => log.warn(format_args!("{} stays as the image has it: {}", tmpfs.path, reason(&e))),
             Ok(()) => log.debug(format_args!("{} is in memory", tmpfs.path)),
         }
     }
@@ -42,12 +42,12 @@ pub fn mount_all(root: &Path, config: &Mounts, userdata: Option<(&Path, &str)>, 
         mount::mount(device, &target.1, fstype, flags, "")
     });
     if let Err(e) = mounted {
-        log.warn(format_args!("the users' data are not there: {e:#}"));
+        log.warn(format_args!("the users' data are not there: {}", reason(&e)));
         return Ok(());
     }
     for bind in &config.bind {
         if let Err(e) = bind_userdata(root, &config.userdata, bind) {
-            log.warn(format_args!("{} is not bound: {e:#}", bind.to));
+            log.warn(format_args!("{} is not bound: {}", bind.to, reason(&e)));
         }
     }
     Ok(())

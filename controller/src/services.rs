@@ -27,7 +27,6 @@ const OPENRC_CLOSED: &str = r#"#!/sbin/openrc-run
 description="Tells the GSE controller that this system shut down cleanly"
 
 depend() {
-	after killprocs sendsigs savecache
 	before umountfs umountroot mount-ro
 }
 

@@ -16,7 +16,7 @@ use rustix::process::{Pid, WaitOptions};
 
 use crate::{
     handover::Handover,
-    log::Log,
+    log::{Log, reason},
     mount::{self, MountFlags},
     rescue::{self, Choice},
     switch_root,
@@ -34,7 +34,7 @@ pub fn run() -> ! {
     loop {
         let _ = fs::remove_file(FAILURE);
         let status = run_child("worker");
-        let reason = match status {
+        let why = match status {
             Ok(status) if status.success() => match Handover::load() {
                 // Comes back only when the real system could not be entered.
                 Ok(handover) => switch_root::enter(&handover, &log),
@@ -43,7 +43,7 @@ pub fn run() -> ! {
             Ok(status) => failure(status),
             Err(e) => format!("the boot could not be started ({e})"),
         };
-        let _ = fs::write(FAILURE, &reason);
+        let _ = fs::write(FAILURE, &why);
         let choice = match run_child("rescue") {
             Ok(status) => status.code().and_then(Choice::from_code),
             Err(_) => None,
@@ -51,7 +51,7 @@ pub fn run() -> ! {
         match choice {
             Some(Choice::Retry) => {
                 if let Err(e) = mount::detach_below(Path::new(switch_root::NEW_ROOT)) {
-                    log.warn(format_args!("{e:#}"));
+                    log.warn(reason(&e));
                 }
             }
             Some(Choice::PowerOff) => end(RebootMode::RB_POWER_OFF),
@@ -59,7 +59,7 @@ pub fn run() -> ! {
             None => {
                 // Rescue itself broke: a person gets the time to read what is on the screen.
                 let wait = rescue::BROKEN_DELAY;
-                log.warn(format_args!("{reason}; rebooting in {} s", wait.as_secs()));
+                log.warn(format_args!("{why}; rebooting in {} s", wait.as_secs()));
                 thread::sleep(wait);
                 end(RebootMode::RB_AUTOBOOT);
             }
@@ -88,6 +88,8 @@ fn prepare() {
         }
     }
     let _ = fs::create_dir_all(RUN_DIR);
+    // All that the controller says belongs into the log, however much it is in a second.
+    let _ = fs::write("/proc/sys/kernel/printk_devkmsg", "on");
 }
 
 /// Runs this program again as `what`, and reaps whatever else ends in the meantime.

@@ -62,9 +62,11 @@ fn try_enter(handover: &Handover, log: &Log) -> Result<Never> {
 }
 
 fn move_into(root: &Path, moved: &mut Vec<&'static str>) -> Result<()> {
+    // Asked before /proc moves, which is who knows.
+    let points = mount::mount_points();
     for dir in ["dev", "proc", "sys", "run"] {
         let from = Path::new("/").join(dir);
-        if mount::is_mount_point(&from) {
+        if points.contains(&from) {
             mount::move_to(&from, &root.join(dir))?;
             moved.push(dir);
         }

@@ -20,6 +20,7 @@ use crate::{
         wipeable::Wipeable,
     },
     fetch::FetchedConfig,
+    log::reason,
 };
 
 /// How long a partition may take to appear after the kernel was told of it.
@@ -111,7 +112,7 @@ impl Machine {
         match mount::mount_place(place, Path::new(SCRATCH), access, &self.log) {
             Ok(mounted) => Some(mounted),
             Err(e) => {
-                self.log.warn(format_args!("{e:#}"));
+                self.log.warn(e);
                 None
             }
         }
@@ -122,7 +123,7 @@ impl Machine {
         let Some(boot) = &disks.found.boot else { return };
         let Some(mounted) = self.mount_place(boot, Access::ReadWrite) else { return };
         if let Err(e) = config::keep(mounted.path(), &fetched.tar, &fetched.signature) {
-            self.log.warn(format_args!("{e:#}"));
+            self.log.warn(reason(&e));
         }
     }
 }

@@ -24,7 +24,7 @@ use crate::{
     drivers::{Drivers, Hotplug},
     facts::{Facts, Offer, Role},
     handover::Handover,
-    log::Log,
+    log::{Log, reason},
     rescue,
 };
 
@@ -89,7 +89,7 @@ pub fn run(log: Arc<Log>, cmdline: CmdLine) -> Result<Handover> {
             new_system::install(&machine, &config, server, &disks, &facts, slot)
         });
         if let Err(e) = installed {
-            log.warn(format_args!("version {} was not installed: {e:#}", server.chosen.release.version));
+            log.warn(format_args!("version {} was not installed: {}", server.chosen.release.version, reason(&e)));
             failure = Some(e);
         }
         disks = machine.probe(&config)?;

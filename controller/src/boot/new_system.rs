@@ -70,6 +70,7 @@ pub(super) fn install(
     records.set_cycle(&CycleRecord::fresh(release.serial))?;
     // The last word: everything before it is on the disk.
     records.set_slot(&SlotRecord::new(decide::next_generation(facts), true))?;
+    drop(records);
     root.unmount()?;
     top.unmount()?;
     Ok(())

@@ -9,6 +9,7 @@ use super::{Disks, Machine};
 use crate::{
     clock,
     fetch::{self, Chosen, Client, FetchedConfig, Patience},
+    log::reason,
     network::{self, Online},
 };
 
@@ -63,7 +64,7 @@ pub(super) fn choose(machine: &Machine, config: &Bundle) -> Option<Server> {
             Some(server)
         }
         Err(e) => {
-            log.warn(format_args!("no server: {e:#}"));
+            log.warn(format_args!("no server: {}", reason(&e)));
             None
         }
     }

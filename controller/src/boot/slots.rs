@@ -14,6 +14,7 @@ use crate::{
         slots::{Label, Slot as DiskSlot},
     },
     facts::{Content, Cycle, Facts, Role, Slot, SlotId},
+    log::reason,
 };
 
 /// Looks into every slot.
@@ -21,7 +22,7 @@ pub(super) fn facts(machine: &Machine, disks: &Disks, config: &Bundle) -> Facts 
     let look = |slot: &DiskSlot| Slot {
         device: slot.device.display().to_string(),
         role: slot.label().map_or(Role::Free, role),
-        content: content(machine, slot, config).unwrap_or_else(|e| Content::Broken(format!("{e:#}"))),
+        content: content(machine, slot, config).unwrap_or_else(|e| Content::Broken(reason(&e))),
     };
     Facts { slots: disks.found.slots.iter().map(look).collect(), ..Facts::default() }
 }

@@ -17,7 +17,7 @@ use crate::{
     facts::{Content, Facts, SlotId},
     files,
     handover::Handover,
-    log::Log,
+    log::{Log, reason},
     mount,
     mounts,
     network,
@@ -50,7 +50,7 @@ pub(super) fn start(
     // A configuration that cannot be applied leaves the system as it was, and that one boots.
     let configured = log.phase("configure", || configure(machine, config, disks, slot));
     if let Err(e) = configured {
-        log.warn(format_args!("the configuration was not applied: {e:#}"));
+        log.warn(format_args!("the configuration was not applied: {}", reason(&e)));
     }
     let handover = log.phase("mounts", || -> Result<_> {
         open_cycle(machine, slot, serial)?;
@@ -88,7 +88,7 @@ fn check(machine: &Machine, slot: &Slot, filesystem: Filesystem) -> Result<()> {
         Ok(FsckOutcome::Damaged(why)) => bail!("the filesystem on {} is damaged: {why}", slot.device.display()),
         // Without its tool a filesystem that can be mounted is still better than none.
         Err(e) => {
-            machine.log.warn(format_args!("{e:#}"));
+            machine.log.warn(e);
             Ok(())
         }
     }
@@ -147,6 +147,7 @@ fn open_cycle(machine: &Machine, slot: &Slot, serial: gse_protocol::Serial) -> R
     cycle.tries = cycle.tries.saturating_add(1);
     cycle.boot_id = boot_id();
     records.set_cycle(&cycle)?;
+    drop(records);
     Ok(top.unmount()?)
 }
 
@@ -185,7 +186,7 @@ fn clean_up(log: &Log) {
         if mount::is_mount_point(Path::new(work)) {
             log.warn(format_args!("{work} was still mounted"));
             if let Err(e) = mount::detach_below(Path::new(work)) {
-                log.warn(format_args!("{e:#}"));
+                log.warn(reason(&e));
             }
         }
         let _ = fs::remove_dir(work);

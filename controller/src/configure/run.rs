@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result};
 use gse_protocol::config::{self, bundle::File};
 
 use super::{Applied, AppliedFile, Change, Current};
-use crate::{copy::copy_tree, files, inside::{self, Inside}, log::Log};
+use crate::{copy::copy_tree, files, inside::{self, Inside}, log::{Log, reason}};
 
 const RECORD: &str = "applied.toml";
 const PRISTINE: &str = "pristine";
@@ -80,7 +80,7 @@ pub fn run(root: &Path, gse: &Path, changes: &[Change], before: &Applied, after:
         record(gse, after)
     })();
     if let Err(e) = result {
-        log.warn(format_args!("the configuration could not be applied; the system stays as it was: {e:#}"));
+        log.warn(format_args!("the configuration could not be applied; the system stays as it was: {}", reason(&e)));
         for path in done.into_iter().rev() {
             restore(root, path, &undo)?;
         }
