@@ -75,6 +75,8 @@ fn prepare() {
         ("sysfs", "/sys", none, ""),
         ("devtmpfs", "/dev", MountFlags::NOSUID, "mode=0755"),
         ("tmpfs", "/run", MountFlags::NOSUID | MountFlags::NODEV, "mode=0755"),
+        // Of its own, because some systems forbid programs in /run, and the controller is one.
+        ("tmpfs", RUN_DIR, MountFlags::NOSUID | MountFlags::NODEV, "mode=0755"),
     ];
     for (fstype, target, flags, data) in mounts {
         // /proc has to be there before mountinfo can say what is.
@@ -87,9 +89,8 @@ fn prepare() {
             let _ = writeln!(std::io::stderr(), "gse: {e:#}");
         }
     }
-    let _ = fs::create_dir_all(RUN_DIR);
     // All that the controller says belongs into the log, however much it is in a second.
-    let _ = fs::write("/proc/sys/kernel/printk_devkmsg", "on");
+    let _ = fs::write("/proc/sys/kernel/printk_devkmsg", "on\n");
 }
 
 /// Runs this program again as `what`, and reaps whatever else ends in the meantime.
