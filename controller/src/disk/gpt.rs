@@ -101,7 +101,8 @@ pub fn apply(
                 .map_err(failed("clearing free space of"))?,
             Step::WriteTable { base, add } => {
                 log.info(format_args!("{}: {}", plan.disk.display(), describe(*base, add)));
-                write(&mut disk, &table).map_err(failed("writing the partition table of"))?;
+                write(&mut disk, |disk| disk.sync_all(), &table)
+                    .map_err(failed("writing the partition table of"))?;
             }
             Step::TellKernel => {
                 let known = tell_kernel(plan, &disk, &table, sys, dev, wait, log)?;
@@ -202,16 +203,22 @@ fn clear_ends(disk: &mut File, run: Run, sector: u64) -> io::Result<()> {
 
 /// Both copies and the protective MBR. The order is what makes this safe: while one copy is being
 /// written, the other is whole; without the MBR, the kernel takes a new table for none.
-fn write(disk: &mut File, table: &Table) -> io::Result<()> {
+///
+/// `sync` returns when everything that was written before is on the disk.
+fn write<D: Write + Seek>(
+    disk: &mut D,
+    mut sync: impl FnMut(&mut D) -> io::Result<()>,
+    table: &Table,
+) -> io::Result<()> {
     // What was cleared.
-    disk.sync_all()?;
+    sync(disk)?;
     for mut header in [table.backup_header(), table.header.clone()] {
         header.write_into(disk, table.sector, &table.entries).map_err(io::Error::other)?;
-        disk.sync_all()?;
+        sync(disk)?;
     }
     if table.flaws.contains(&table::Flaw::ProtectiveMbr) {
         GPT::write_protective_mbr_into(disk, table.sector).map_err(io::Error::other)?;
-        disk.sync_all()?;
+        sync(disk)?;
     }
     Ok(())
 }
@@ -274,4 +281,124 @@ fn shows(known: &[Partition], number: u32, start: u64, length: u64) -> bool {
             && (p.start, p.size) == (start, length)
             && p.path.as_ref().is_some_and(|node| node.exists())
     })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+mod tests {
+    use std::io::Cursor;
+
+    use super::*;
+
+    const SECTOR: usize = 512;
+
+    /// A disk that keeps what it was at each sync.
+    struct Recorder {
+        disk: Cursor<Vec<u8>>,
+        synced: Vec<Vec<u8>>,
+    }
+
+    impl Write for Recorder {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.disk.write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Seek for Recorder {
+        fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+            self.disk.seek(to)
+        }
+    }
+
+    fn names(disk: &[u8]) -> Vec<String> {
+        match table::read(&mut Cursor::new(disk), SECTOR as u64).unwrap() {
+            Found::None => Vec::new(),
+            Found::Table(table) => {
+                table.used().map(|(_, entry)| entry.partition_name.as_str().to_owned()).collect()
+            }
+            Found::Broken(why) => panic!("{why}"),
+        }
+    }
+
+    fn add(table: &mut Table, place: usize, name: &str) {
+        table.entries[place] = GPTPartitionEntry {
+            partition_type_guid: LINUX_DATA.0,
+            unique_partition_guid: [place as u8 + 1; 16],
+            starting_lba: 2048 * (place as u64 + 1),
+            ending_lba: 2048 * (place as u64 + 2) - 1,
+            attribute_bits: 0,
+            partition_name: name.into(),
+        };
+    }
+
+    /// Every state that a power cut can leave: of what was written since a sync, any sectors may be on
+    /// the disk.
+    fn states(before: &[u8], after: &[u8]) -> Vec<Vec<u8>> {
+        let changed: Vec<usize> = (0..before.len() / SECTOR)
+            .map(|sector| sector * SECTOR)
+            .filter(|at| before[*at..at + SECTOR] != after[*at..at + SECTOR])
+            .collect();
+        assert!(changed.len() < 10, "too many to try them all");
+        let subset = |bits: usize| {
+            let mut disk = before.to_vec();
+            for (_, at) in changed.iter().enumerate().filter(|(i, _)| bits & 1 << i != 0) {
+                disk[*at..at + SECTOR].copy_from_slice(&after[*at..at + SECTOR]);
+            }
+            disk
+        };
+        (0..1 << changed.len()).map(subset).collect()
+    }
+
+    #[test]
+    fn a_power_cut_leaves_the_old_table_or_the_new_one() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let blank = vec![0; 4 << 20];
+        let mut table =
+            Table::empty(&mut Cursor::new(&blank), SECTOR as u64, random_guid().unwrap()).unwrap();
+        add(&mut table, 0, "one");
+        let mut disk = blank;
+        for (old, new) in [(vec![], vec!["one"]), (vec!["one"], vec!["one", "two"])] {
+            let mut recorder = Recorder { disk: Cursor::new(disk), synced: Vec::new() };
+            let sync = |r: &mut Recorder| {
+                r.synced.push(r.disk.get_ref().clone());
+                Ok(())
+            };
+            write(&mut recorder, sync, &table).unwrap();
+            disk = recorder.disk.into_inner();
+            assert_eq!(names(&disk), new);
+            assert_eq!(recorder.synced.last(), Some(&disk));
+            let mut seen = 0;
+            for pair in recorder.synced.windows(2) {
+                for state in states(&pair[0], &pair[1]) {
+                    let now = names(&state);
+                    assert!(now == old || now == new, "{now:?}");
+                    if now.is_empty() {
+                        fs::write(file.path(), &state).unwrap();
+                        assert_eq!(content::content(file.path()).unwrap(), Content::Blank);
+                    }
+                    seen += 1;
+                }
+            }
+            assert!(seen >= 8, "{seen}");
+            let Found::Table(read) = table::read(&mut Cursor::new(&disk), 512).unwrap() else {
+                panic!("no table")
+            };
+            assert_eq!(read.flaws, []);
+            table = *read;
+            add(&mut table, 1, "two");
+        }
+    }
+
+    #[test]
+    fn guids_are_random_and_of_version_4() {
+        let [a, b] = [random_guid().unwrap(), random_guid().unwrap()];
+        assert_ne!(a, b);
+        let text = a.to_string();
+        assert_eq!(text.as_bytes()[14], b'4', "{text}");
+        assert!(b"89AB".contains(&text.as_bytes()[19]), "{text}");
+    }
 }

@@ -165,7 +165,7 @@ mod tests {
         let wants = [Want::Exactly(10), Want::Exactly(90), Want::Rest(5)];
         let runs = vec![run(0, 20), run(100, 200), run(300, 310)];
         let placed = place(runs, &wants).unwrap();
-        assert_eq!(placed, [run(300, 310), run(100, 190), run(0, 20)]);
+        assert_eq!(placed, [run(190, 200), run(100, 190), run(0, 20)]);
     }
 
     #[test]
