@@ -4,6 +4,8 @@ use std::{
     fs::{self, File},
     io,
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
 use gse_protocol::config::drives::Filesystem;
@@ -123,7 +125,7 @@ impl<'l> Mounted<'l> {
     /// Mostly that something still uses it.
     pub fn unmount(mut self) -> Result<(), MountError> {
         self.done = true;
-        sys_mount::unmount(&self.target, UnmountFlags::empty())
+        unmount(&self.target)
             .map_err(|source| MountError::Unmount { target: self.target.clone(), source })
     }
 }
@@ -133,10 +135,25 @@ impl Drop for Mounted<'_> {
         if self.done {
             return;
         }
-        if let Err(e) = sys_mount::unmount(&self.target, UnmountFlags::empty()) {
+        if let Err(e) = unmount(&self.target) {
             self.log.warn(format_args!("unmounting {}: {e}", self.target.display()));
         }
     }
+}
+
+/// Unmounts, and tries again for a second while the mount is in use.
+///
+/// A process that another thread is just forking has a copy of every descriptor of this one until it
+/// executes its program, so a mount can be busy though nobody who uses it is left.
+fn unmount(target: &Path) -> io::Result<()> {
+    const PAUSE: Duration = Duration::from_millis(5);
+    for _ in 0..200 {
+        match sys_mount::unmount(target, UnmountFlags::empty()) {
+            Err(e) if e.kind() == io::ErrorKind::ResourceBusy => thread::sleep(PAUSE),
+            other => return other,
+        }
+    }
+    sys_mount::unmount(target, UnmountFlags::empty())
 }
 
 fn flags(access: Access) -> MountFlags {

@@ -6,13 +6,19 @@ use std::{
     path::Path,
 };
 
-use gse_controller::disk::{
-    content::{Content, content, filesystem},
-    gpt::GptError,
-    plan::Step,
-    probe::Holds,
-    table::Flaw,
+use gse_controller::{
+    disk::{
+        content::{Content, content, filesystem},
+        gpt::GptError,
+        mount::Mounted,
+        plan::Step,
+        probe::Holds,
+        table::Flaw,
+    },
+    log::Log,
 };
+use gse_protocol::config::drives::Filesystem;
+use sys_mount::MountFlags;
 
 use crate::common::{Loop, MIB, drives_toml, sh};
 
@@ -66,15 +72,13 @@ fn partitions_are_added_beside_one_that_is_in_use() {
         let boot = disk.probe().partitions[0].clone();
         let path = boot.path.clone().unwrap();
         sh("mkfs.ext4", "-q", &path);
-        let mounted = sys_mount::Mount::builder().fstype("ext4");
-        std::fs::create_dir(disk.folder("mnt")).unwrap();
-        let mounted = mounted
-            .mount_autodrop(&path, disk.folder("mnt"), sys_mount::UnmountFlags::empty())
-            .unwrap();
+        let log = Log::console();
+        let (target, none) = (disk.folder("mnt"), MountFlags::empty());
+        let mounted = Mounted::new(&path, Filesystem::Ext4, &target, none, None, &log).unwrap();
         let created = disk.apply(&disk.plan(&toml(&disk, PARTITIONS))).unwrap();
         assert_eq!(created.len(), 2);
         assert!(created.iter().all(|new| new.device.exists()));
-        drop(mounted);
+        mounted.unmount().unwrap();
         disk.verify();
         let now = disk.probe();
         assert_eq!((now.partitions[0].start, now.partitions[0].size), (boot.start, boot.size));
