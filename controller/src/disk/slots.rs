@@ -221,11 +221,11 @@ pub fn find(disks: &[BlockDevice], configured: &[PathBuf]) -> Result<Found, Slot
     let mut claims: Vec<Claim<'_>> =
         disks.iter().flat_map(|disk| claims(disk, configured.contains(&disk.path))).collect();
     let mut found = Found::default();
-    for better in [|c: &Claim<'_>| c.configured, |c: &Claim<'_>| !c.removable] {
-        if claims.iter().any(better) {
-            found.ignored.extend(claims.iter().filter(|c| !better(c)).map(|c| c.device.to_owned()));
-            claims.retain(better);
-        }
+    // The first of these that holds for anything decides.
+    let preferences = [|c: &Claim<'_>| c.configured, |c: &Claim<'_>| !c.removable];
+    if let Some(better) = preferences.into_iter().find(|better| claims.iter().any(better)) {
+        found.ignored.extend(claims.iter().filter(|c| !better(c)).map(|c| c.device.to_owned()));
+        claims.retain(better);
     }
     for claim in claims {
         match claim.role {

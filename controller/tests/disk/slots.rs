@@ -89,6 +89,9 @@ fn the_configured_disk_wins_over_any_other() {
     }
     let found = find(&both, &[PathBuf::from("/dev/sdb")]).unwrap();
     assert_eq!(found.slots[0].device, Path::new("/dev/sdb1"));
+    // A machine that is told to keep its users' data on a stick.
+    let found = find(&both, &[PathBuf::from("/dev/sda"), PathBuf::from("/dev/sdb")]).unwrap_err();
+    assert!(matches!(found, SlotError::Twice { label: Label::UserDataFs, .. }), "{found}");
     // A machine that lives on a stick.
     assert_eq!(find(&[stick], &[]).unwrap().slots.len(), 1);
 }
