@@ -1,1 +1,4 @@
 //! The builder: everything that `gse` does on the server.
+
+pub mod cli;
+pub mod serve;
