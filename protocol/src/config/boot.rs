@@ -97,11 +97,11 @@ impl Boot {
     pub fn parse(text: &str) -> Result<Self, Error> {
         const FILE: &str = "controller/boot.toml";
         let boot: Self = super::parse(FILE, text)?;
-        if let Some(hash) = &boot.rescue.password {
-            if !hash.starts_with("$6$") || hash.split('$').count() < 4 {
-                let message = "rescue.password is not a hash as `openssl passwd -6` prints it";
-                return Err(Error::new(FILE, message));
-            }
+        if let Some(hash) = &boot.rescue.password
+            && (!hash.starts_with("$6$") || hash.split('$').count() < 4)
+        {
+            let message = "rescue.password is not a hash as `openssl passwd -6` prints it";
+            return Err(Error::new(FILE, message));
         }
         if !boot.init.path.starts_with('/') {
             return Err(Error::new(FILE, "init.path must start with /"));

@@ -3,7 +3,7 @@
 //! A plain tar of regular files. The first is `serial`, which holds the serial as a decimal number and,
 //! on a second line, the seconds since 1970 at which it was published.
 
-use std::{collections::BTreeMap, io::Read as _};
+use std::{borrow::Cow, collections::BTreeMap, io::Read as _};
 
 use super::{Boot, Drives, Error, Machines, Mounts, Network, Sources, toml_text};
 use crate::{
@@ -101,29 +101,9 @@ impl Bundle {
 
     /// Reads the files of a `config.d`. Files that only the builder reads are passed over.
     pub fn from_files(serial: Serial, created: u64, files: Files) -> Result<Self, Error> {
-        let text = |name: &str| match files.get(name) {
-            Some(file) => toml_text(name, &file.bytes).map(|t| t.into_owned()),
-            None => Ok(String::new()),
-        };
-        if !files.contains_key("sources.toml") {
-            return Err(Error::new(
-                "sources.toml",
-                "this file is missing: it names servers and keys",
-            ));
-        }
-        let sources = Sources::parse(&text("sources.toml")?)?;
-        if let Some(roots) = sources.tls_roots.as_ref().filter(|r| !files.contains_key(*r)) {
-            return Err(Error::new(
-                "sources.toml",
-                format!("tls_roots names {roots:?}, which is not in config.d"),
-            ));
-        }
-        let system: Files = files
-            .iter()
-            .filter_map(|(path, file)| {
-                Some((path.strip_prefix("controller/system/")?.to_owned(), file.clone()))
-            })
-            .collect();
+        let text = |name| file_text(name, &files);
+        let sources = sources(&files)?;
+        let system = system_files(&files);
         super::system::check(&system)?;
         let roots = sources.tls_roots.as_ref().and_then(|name| files.get(name));
         let tls_roots = roots.map(|file| file.bytes.clone());
@@ -139,6 +119,63 @@ impl Bundle {
             system,
             tls_roots,
         })
+    }
+}
+
+/// The TOML files that machines read, `sources.toml` being the only one that must be there.
+pub const FILES: [&str; 6] = [
+    "sources.toml",
+    "controller/boot.toml",
+    "controller/network.toml",
+    "controller/drives.toml",
+    "controller/mounts.toml",
+    "controller/machines.toml",
+];
+
+/// The first mistake of every file of a `config.d`: where [`Bundle::from_files`] stops at one, an
+/// administrator wants to see them all.
+pub fn mistakes(files: &Files) -> Vec<Error> {
+    let toml = FILES.iter().filter_map(|name| check_file(name, files).err());
+    toml.chain(super::system::check(&system_files(files)).err()).collect()
+}
+
+fn check_file(name: &str, files: &Files) -> Result<(), Error> {
+    let text = file_text(name, files)?;
+    match name {
+        "sources.toml" => sources(files).map(drop),
+        "controller/boot.toml" => Boot::parse(&text).map(drop),
+        "controller/network.toml" => Network::parse(&text).map(drop),
+        "controller/drives.toml" => Drives::parse(&text).map(drop),
+        "controller/mounts.toml" => Mounts::parse(&text).map(drop),
+        _ => Machines::parse(&text).map(drop),
+    }
+}
+
+/// The files below `controller/system/`.
+fn system_files(files: &Files) -> Files {
+    let below = |(path, file): (&String, &File)| {
+        Some((path.strip_prefix("controller/system/")?.to_owned(), file.clone()))
+    };
+    files.iter().filter_map(below).collect()
+}
+
+/// The text of a file; none where there is no such file.
+fn file_text<'f>(name: &str, files: &'f Files) -> Result<Cow<'f, str>, Error> {
+    files.get(name).map_or(Ok(Cow::Borrowed("")), |file| toml_text(name, &file.bytes))
+}
+
+fn sources(files: &Files) -> Result<Sources, Error> {
+    const FILE: &str = "sources.toml";
+    if !files.contains_key(FILE) {
+        return Err(Error::new(FILE, "this file is missing: it names servers and keys"));
+    }
+    let sources = Sources::parse(&file_text(FILE, files)?)?;
+    match sources.tls_roots.as_ref().filter(|r| !files.contains_key(*r)) {
+        Some(roots) => {
+            let message = format!("tls_roots names {roots:?}, which is not in config.d");
+            Err(Error::new(FILE, message))
+        }
+        None => Ok(sources),
     }
 }
 

@@ -37,13 +37,10 @@ impl Sources {
         });
         let keys = Keys(keys.collect::<Result<_, _>>()?);
         let servers = raw.servers.into_iter().map(server_url).collect::<Result<Vec<_>, _>>()?;
-        if let Some(roots) = &raw.tls_roots {
-            if !crate::release::is_safe_path(roots, 4) {
-                return Err(Error::new(
-                    FILE,
-                    format!("tls_roots {roots:?} is no path in config.d"),
-                ));
-            }
+        if let Some(roots) = &raw.tls_roots
+            && !crate::release::is_safe_path(roots, 4)
+        {
+            return Err(Error::new(FILE, format!("tls_roots {roots:?} is no path in config.d")));
         }
         Ok(Self { servers, keys, tls_roots: raw.tls_roots })
     }
