@@ -1,7 +1,9 @@
 //! `gse`, the command.
 
+use std::path::Path;
+
 use clap::Parser as _;
-use gse::{cli::Cli, serve};
+use gse::{cli::Cli, publish, serve};
 
 fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
@@ -15,6 +17,12 @@ fn main() -> anyhow::Result<()> {
         let options =
             serve::Options { address, dist: cli.dist, tls, limits: serve::Limits::default() };
         serve::run(&options, &mut std::io::stdout())?;
+    } else if let Some(config) = &cli.check_config {
+        let config = config.as_deref().unwrap_or(Path::new("config.d"));
+        if let Err(error) = publish::check(config) {
+            eprintln!("{error}");
+            std::process::exit(1);
+        }
     }
     Ok(())
 }

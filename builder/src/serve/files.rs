@@ -59,9 +59,13 @@ fn is_hidden(component: Component<'_>) -> bool {
 fn as_missing(error: rustix::io::Errno) -> io::Error {
     use rustix::io::Errno;
     match error {
-        Errno::XDEV | Errno::LOOP | Errno::NAMETOOLONG | Errno::NOTDIR | Errno::NXIO => {
-            io::ErrorKind::NotFound.into()
-        }
+        // INVAL: a NUL in the name.
+        Errno::XDEV
+        | Errno::LOOP
+        | Errno::NAMETOOLONG
+        | Errno::NOTDIR
+        | Errno::NXIO
+        | Errno::INVAL => io::ErrorKind::NotFound.into(),
         other => other.into(),
     }
 }
