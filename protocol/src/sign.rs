@@ -250,20 +250,22 @@ impl Signature {
         if !self.prehashed {
             return Ok(Err(Error::NotASignature("not prehashed, which a large file must be")));
         }
+        // First what costs nothing: a wrong key or kind is known without reading gigabytes.
+        let (claim, key) = match self.claim(kind, keys).and_then(|c| Ok((c, self.key(keys)?))) {
+            Ok(found) => found,
+            Err(e) => return Ok(Err(e)),
+        };
         let mut hasher = Blake2b512::new();
         let mut buffer = vec![0; 1 << 18];
         loop {
-            match file.read(&mut buffer)? {
-                0 => break,
-                n => hasher.update(buffer.get(..n).unwrap_or_default()),
+            match file.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(n) => hasher.update(buffer.get(..n).unwrap_or_default()),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
             }
         }
-        let digest = hasher.finalize();
-        Ok((|| {
-            let claim = self.claim(kind, keys)?;
-            self.check(self.key(keys)?, &digest, &self.signature)?;
-            Ok(claim)
-        })())
+        Ok(self.check(key, &hasher.finalize(), &self.signature).map(|()| claim))
     }
 
     fn key<'k>(&self, keys: &'k Keys) -> Result<&'k PublicKey, Error> {
