@@ -24,6 +24,10 @@ pub const MAX_UNPACKED: u64 = 512 << 20;
 pub const MAX_FRAME: u32 = 8 << 20;
 /// The most bytes in a path, as in Linux.
 pub const MAX_PATH: usize = 4095;
+/// The most bytes in the name of an extended attribute, as in Linux (`XATTR_NAME_MAX`).
+pub const MAX_XATTR_NAME: usize = 255;
+/// The most bytes in the value of an extended attribute, as in Linux (`XATTR_SIZE_MAX`).
+pub const MAX_XATTR_VALUE: usize = 64 << 10;
 /// The version of the format.
 pub const FORMAT: u32 = 1;
 
@@ -256,7 +260,11 @@ impl Index {
         if unpacked.len() as u64 > MAX_UNPACKED {
             return Err(Error::Zstd(format!("over {MAX_UNPACKED} bytes")));
         }
-        let index: Self = minicbor::decode(&unpacked).map_err(|e| Error::Cbor(e.to_string()))?;
+        let mut decoder = minicbor::Decoder::new(&unpacked);
+        let index: Self = decoder.decode().map_err(|e| Error::Cbor(e.to_string()))?;
+        if decoder.position() != unpacked.len() {
+            return Err(Error::Cbor("there is something after its end".to_owned()));
+        }
         index.check()?;
         Ok(index)
     }
@@ -342,7 +350,17 @@ impl Index {
             if entry.xattrs.iter().any(|x| x.name.is_empty() || x.name.contains(&0)) {
                 return wrong("has an extended attribute without a name");
             }
+            if entry
+                .xattrs
+                .iter()
+                .any(|x| x.name.len() > MAX_XATTR_NAME || x.value.len() > MAX_XATTR_VALUE)
+            {
+                return wrong("has an extended attribute that is larger than one can be");
+            }
             match &entry.kind {
+                Kind::Symlink(target) if target.len() > MAX_PATH => {
+                    return wrong("is a link to a path of over 4095 bytes");
+                }
                 Kind::Symlink(target) if target.is_empty() || target.contains(&0) => {
                     return wrong("is a link to nothing");
                 }
