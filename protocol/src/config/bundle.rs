@@ -8,7 +8,6 @@ use std::{borrow::Cow, collections::BTreeMap, io::Read as _};
 use super::{Boot, Drives, Error, Machines, Mounts, Network, Sources, toml_text};
 use crate::{
     Serial,
-    release::is_safe_path,
     sign::{self, Keys, Kind, Signature},
 };
 
@@ -188,6 +187,9 @@ pub fn is_for_machines(path: &str, sources: &Sources) -> bool {
 
 /// The tar of these files. The same files, serial and time always give the same bytes.
 pub fn pack(serial: Serial, created: u64, files: &Files) -> Result<Vec<u8>, BundleError> {
+    if files.contains_key("serial") {
+        return Err(tar_error("a file must not be named \"serial\": that name is taken"));
+    }
     let stamp = File { mode: 0o644, bytes: format!("{serial}\n{created}\n").into_bytes() };
     let mut tar = tar::Builder::new(Vec::new());
     for (path, file) in
@@ -227,7 +229,9 @@ pub fn unpack(bytes: &[u8]) -> Result<Files, BundleError> {
     for entry in archive.entries().map_err(|e| tar_error(e.to_string()))? {
         let mut entry = entry.map_err(|e| tar_error(e.to_string()))?;
         let path = entry.path_bytes();
-        let path = String::from_utf8_lossy(path.strip_prefix(b"./").unwrap_or(&path)).into_owned();
+        let path = str::from_utf8(path.strip_prefix(b"./").unwrap_or(&path))
+            .map_err(|_| tar_error(format!("{:?} is no UTF-8", String::from_utf8_lossy(&path))))?
+            .to_owned();
         let kind = entry.header().entry_type();
         if kind.is_dir() {
             continue;
@@ -239,21 +243,30 @@ pub fn unpack(bytes: &[u8]) -> Result<Files, BundleError> {
             return Err(tar_error(format!("{path:?} would leave the tree or is no plain path")));
         }
         let mode = entry.header().mode().map_err(|e| tar_error(format!("{path}: {e}")))? & 0o7777;
-        // Never more than the tar itself has.
+        // Never more than the tar itself has, whatever the header says.
         let mut content = Vec::new();
         entry.read_to_end(&mut content).map_err(|e| tar_error(format!("{path}: {e}")))?;
+        if content.len() as u64 != entry.size() {
+            return Err(tar_error(format!("{path:?} is cut short")));
+        }
         if files.insert(path.clone(), File { mode, bytes: content }).is_some() {
             return Err(tar_error(format!("{path:?} is there twice")));
+        }
+    }
+    for path in files.keys() {
+        let folders = path.match_indices('/').filter_map(|(end, _)| path.get(..end));
+        if let Some(both) = folders.into_iter().find(|folder| files.contains_key(*folder)) {
+            return Err(tar_error(format!("{both:?} is a file, and {path:?} lies in it")));
         }
     }
     Ok(files)
 }
 
-/// A relative path without `.`, `..` or control characters. Unlike [`is_safe_path`], names that
-/// configuration files really have are allowed, such as `.bashrc` or `getty@tty1.service`.
+/// A relative path without `.`, `..` or control characters. Unlike
+/// [`is_safe_path`](crate::release::is_safe_path), names that configuration files really have are
+/// allowed, such as `.bashrc` or `getty@tty1.service`.
 fn is_file_path(path: &str) -> bool {
-    is_safe_path(path, 64)
-        || (path.len() <= 1024
-            && path.split('/').all(|p| !matches!(p, "" | "." | "..") && p.len() <= 255)
-            && !path.contains(char::is_control))
+    path.len() <= 1024
+        && path.split('/').all(|p| !matches!(p, "" | "." | "..") && p.len() <= 255)
+        && !path.contains(char::is_control)
 }
