@@ -142,7 +142,10 @@ impl FromStr for Size {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let digits = text.trim_end_matches("iB");
+        let digits = match text.strip_suffix("iB") {
+            Some(digits) if digits.ends_with(['K', 'M', 'G', 'T']) => digits,
+            _ => text,
+        };
         let (number, shift) = match digits.chars().last() {
             Some('K') => (digits.strip_suffix('K'), 10),
             Some('M') => (digits.strip_suffix('M'), 20),
@@ -198,14 +201,27 @@ impl Drives {
                     return wrong(format!("{} is there twice", label.label()));
                 }
                 seen.push(label);
+                if partition.size == Extent::Exactly(Size(0)) {
+                    return wrong(format!("{} has size 0", label.label()));
+                }
                 if partition.filesystem != Filesystem::Btrfs && !partition.subvolumes.is_empty() {
                     return wrong(format!("{} has subvolumes, but is not btrfs", label.label()));
                 }
                 let name_ok = |name: &String| {
-                    !name.is_empty() && name != "@" && !name.starts_with('.') && !name.contains('/')
+                    !name.is_empty()
+                        && name != "@"
+                        && name.len() <= 255
+                        && !name.starts_with('.')
+                        && !name.contains(|c: char| c == '/' || c.is_control())
                 };
                 if let Some(bad) = partition.subvolumes.iter().find(|n| !name_ok(n)) {
                     return wrong(format!("{bad:?} is no name for a subvolume"));
+                }
+                let mut names = partition.subvolumes.iter().enumerate();
+                if let Some((_, twice)) =
+                    names.find(|(n, name)| partition.subvolumes.iter().take(*n).any(|o| o == *name))
+                {
+                    return wrong(format!("subvolume {twice:?} is there twice"));
                 }
             }
             let all = disk.partition.iter().filter(|p| p.size == Extent::All).count();

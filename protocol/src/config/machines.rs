@@ -47,7 +47,21 @@ pub struct Identity {
 impl Machines {
     /// Reads `controller/machines.toml`.
     pub fn parse(text: &str) -> Result<Self, Error> {
-        super::parse("controller/machines.toml", text)
+        const FILE: &str = "controller/machines.toml";
+        let mut machines: Self = super::parse(FILE, text)?;
+        for machine in &mut machines.machine {
+            // The kernel writes them so; a label on a card seldom does.
+            if let Some(mac) = &mut machine.matches.mac {
+                mac.make_ascii_lowercase();
+            }
+            if let Some(bad) = machine.hostname.as_deref().filter(|h| !is_hostname_pattern(h)) {
+                let message = format!(
+                    "hostname {bad:?} may only have letters, digits, - and ., beside {{mac}} and {{serial}}"
+                );
+                return Err(Error::new(FILE, message));
+            }
+        }
+        Ok(machines)
     }
 
     /// The entry for this machine.
@@ -75,7 +89,16 @@ pub fn hostname(pattern: &str, machine: &Identity) -> Option<String> {
     let name = pattern.replace("{mac}", mac).replace("{serial}", serial);
     let valid = |c: &char| c.is_ascii_alphanumeric() || *c == '-' || *c == '.';
     let name: String = name.chars().filter(valid).take(63).collect();
+    // No part of a host name begins or ends with a hyphen, or is empty (RFC 1123, section 2.1).
+    let parts = name.split('.').map(|part| part.trim_matches('-')).filter(|p| !p.is_empty());
+    let name = parts.collect::<Vec<_>>().join(".");
     (!name.is_empty()).then_some(name)
+}
+
+/// A typo in `{serial}` would give the same name to every machine.
+pub fn is_hostname_pattern(pattern: &str) -> bool {
+    let plain = pattern.replace("{mac}", "0").replace("{serial}", "0");
+    !plain.is_empty() && plain.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '.')
 }
 
 /// Whether `text` fits `pattern`, in which `*` stands for anything and `?` for one character.

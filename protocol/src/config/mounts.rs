@@ -90,7 +90,7 @@ impl Mounts {
         let targets = mounts.tmpfs.iter().map(|t| &t.path).chain(mounts.bind.iter().map(|b| &b.to));
         for path in targets.chain([&mounts.userdata]) {
             let plain = |path: &str| path.split('/').skip(1).all(|p| !matches!(p, "" | "." | ".."));
-            if !path.starts_with('/') || !plain(path) {
+            if !path.starts_with('/') || !plain(path) || path.contains(char::is_control) {
                 return Err(Error::new(
                     FILE,
                     format!("{path:?} is no absolute path like /var/log"),
@@ -98,7 +98,10 @@ impl Mounts {
             }
         }
         for bind in &mounts.bind {
-            if bind.from.split('/').any(|p| matches!(p, "" | "." | "..")) {
+            let from = &bind.from;
+            if from.split('/').any(|p| matches!(p, "" | "." | ".."))
+                || from.contains(char::is_control)
+            {
                 let message = format!("{:?} is no path below USERDATAFS", bind.from);
                 return Err(Error::new(FILE, message));
             }

@@ -106,8 +106,12 @@ impl Network {
     /// Reads `controller/network.toml`.
     pub fn parse(text: &str) -> Result<Self, Error> {
         const FILE: &str = "controller/network.toml";
-        let network: Self = super::parse(FILE, text)?;
-        for interface in &network.interface {
+        let mut network: Self = super::parse(FILE, text)?;
+        for interface in &mut network.interface {
+            // The kernel writes them so; a label on a card seldom does.
+            if let Some(mac) = &mut interface.matches.mac {
+                mac.make_ascii_lowercase();
+            }
             if interface.matches == Match::default() {
                 return Err(Error::new(
                     FILE,

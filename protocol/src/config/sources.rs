@@ -51,7 +51,7 @@ pub fn server_url(mut url: String) -> Result<String, Error> {
     let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
     let host = rest.map(|r| r.split('/').next().unwrap_or_default());
     let bad = |c: char| c.is_control() || c.is_whitespace() || "?#@\"<>\\".contains(c);
-    if host.is_none_or(str::is_empty) || url.contains(bad) {
+    if host.is_none_or(|h| h.is_empty() || h.starts_with(':')) || url.contains(bad) {
         let message = format!("server {url:?} is no URL like http://gse.example:8080/");
         return Err(Error::new(FILE, message));
     }
