@@ -3,7 +3,11 @@
 //! A plain tar of regular files. The first is `serial`, which holds the serial as a decimal number and,
 //! on a second line, the seconds since 1970 at which it was published.
 
-use std::{borrow::Cow, collections::BTreeMap, io::Read as _};
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    io::{self, Read as _},
+};
 
 use super::{Boot, Drives, Error, Machines, Mounts, Network, Sources, toml_text};
 use crate::{
@@ -195,12 +199,7 @@ pub fn pack(serial: Serial, created: u64, files: &Files) -> Result<Vec<u8>, Bund
     for (path, file) in
         [("serial", &stamp)].into_iter().chain(files.iter().map(|(p, f)| (p.as_str(), f)))
     {
-        let mut header = tar::Header::new_ustar();
-        header.set_size(file.bytes.len() as u64);
-        header.set_mode(file.mode);
-        header.set_mtime(created);
-        tar.append_data(&mut header, path, file.bytes.as_slice())
-            .map_err(|e| tar_error(format!("{path}: {e}")))?;
+        append(&mut tar, path, file, created).map_err(|e| tar_error(format!("{path}: {e}")))?;
     }
     let bytes = tar.into_inner().map_err(|e| tar_error(e.to_string()))?;
     if bytes.len() > MAX_BUNDLE {
@@ -210,6 +209,31 @@ pub fn pack(serial: Serial, created: u64, files: &Files) -> Result<Vec<u8>, Bund
         )));
     }
     Ok(bytes)
+}
+
+fn append(
+    tar: &mut tar::Builder<Vec<u8>>,
+    path: &str,
+    file: &File,
+    created: u64,
+) -> io::Result<()> {
+    let mut header = tar::Header::new_ustar();
+    if header.set_path(path).is_err() {
+        // Too long for a header. `Builder::append_data` has the same remedy, but stumbles over names
+        // that it cuts right after "..".
+        let mut long = tar::Header::new_gnu();
+        long.set_path("././@LongLink")?;
+        long.set_entry_type(tar::EntryType::GNULongName);
+        long.set_size(path.len() as u64 + 1);
+        long.set_cksum();
+        tar.append(&long, [path.as_bytes(), &[0]].concat().as_slice())?;
+        header.set_path("long-name")?;
+    }
+    header.set_size(file.bytes.len() as u64);
+    header.set_mode(file.mode);
+    header.set_mtime(created);
+    header.set_cksum();
+    tar.append(&header, file.bytes.as_slice())
 }
 
 fn tar_error(message: impl Into<String>) -> BundleError {
