@@ -154,6 +154,10 @@ impl FromStr for PublicKey {
         }
         let key = key.try_into().map_err(|_| Error::NotAKey)?;
         let key = VerifyingKey::from_bytes(key).map_err(|_| Error::NotAKey)?;
+        // A key of small order is nobody's: no one made it from a secret.
+        if key.is_weak() {
+            return Err(Error::NotAKey);
+        }
         Ok(Self { id: KeyId(*id), key })
     }
 }
