@@ -260,7 +260,7 @@ fn certificates_travel_with_the_configuration_that_names_them() {
     lab.write("sources.toml", named);
     assert_eq!(
         lab.mistakes(),
-        ["sources.toml: tls_roots names \"tls/roots.pem\", which is not in config.d"]
+        ["sources.toml:3: tls_roots names \"tls/roots.pem\", which is not in config.d"]
     );
     lab.write("tls/roots.pem", "-----BEGIN CERTIFICATE-----\n");
     lab.write("tls/other.pem", "");

@@ -104,6 +104,29 @@ fn what_is_like_no_key_gets_no_suggestion() {
 }
 
 #[test]
+fn values_that_are_wrong_are_told_with_their_line() {
+    for (file, text, place) in [
+        (
+            "sources",
+            "# ftp://x\nservers = [\n  \"http://a/\",\n  \"ftp://x\",\n]\nkeys = []\n",
+            "sources.toml:4: ",
+        ),
+        ("sources", "servers = []\nkeys = [\n  \"RWbad\",\n]\n", "sources.toml:3: "),
+        ("boot", "[health]\n\ntries = 0\n", "controller/boot.toml:3: "),
+        ("boot", "[init]\npath = \"init\"\n", "controller/boot.toml:2: "),
+        (
+            "mounts",
+            "[[tmpfs]]\npath = \"/a\"\n[[tmpfs]]\npath = \"b\"\n",
+            "controller/mounts.toml:4: ",
+        ),
+        ("machines", "[[machine]]\nhostname = \"{mca}\"\n", "controller/machines.toml:2: "),
+    ] {
+        let found = mistake(file, text);
+        assert!(found.starts_with(place), "{found}");
+    }
+}
+
+#[test]
 fn values_that_could_only_fail_on_the_machine_are_refused() {
     let key = |rest: &str| format!("servers = []\nkeys = [\"{KEY}\"]\n{rest}");
     let server = |url: &str| format!("servers = ['{url}']\nkeys = []\n");

@@ -101,10 +101,11 @@ impl Boot {
             && (!hash.starts_with("$6$") || hash.split('$').count() < 4)
         {
             let message = "rescue.password is not a hash as `openssl passwd -6` prints it";
-            return Err(Error::new(FILE, message));
+            return Err(Error::new(FILE, message).in_line_of(text, hash));
         }
         if !boot.init.path.starts_with('/') {
-            return Err(Error::new(FILE, "init.path must start with /"));
+            let error = Error::new(FILE, "init.path must start with /");
+            return Err(error.in_line_of(text, "path"));
         }
         Ok(boot)
     }

@@ -172,11 +172,12 @@ fn sources(files: &Files) -> Result<Sources, Error> {
     if !files.contains_key(FILE) {
         return Err(Error::new(FILE, "this file is missing: it names servers and keys"));
     }
-    let sources = Sources::parse(&file_text(FILE, files)?)?;
+    let text = file_text(FILE, files)?;
+    let sources = Sources::parse(&text)?;
     match sources.tls_roots.as_ref().filter(|r| !files.contains_key(*r)) {
         Some(roots) => {
             let message = format!("tls_roots names {roots:?}, which is not in config.d");
-            Err(Error::new(FILE, message))
+            Err(Error::new(FILE, message).in_line_of(&text, "tls_roots"))
         }
         None => Ok(sources),
     }

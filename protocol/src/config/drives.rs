@@ -192,20 +192,21 @@ impl Drives {
     pub fn parse(text: &str) -> Result<Self, Error> {
         const FILE: &str = "controller/drives.toml";
         let drives: Self = super::parse(FILE, text)?;
-        let wrong = |message: String| Err(Error::new(FILE, message));
+        let wrong = |value: &str, message| Err(Error::new(FILE, message).in_line_of(text, value));
         let mut seen = Vec::new();
         for disk in &drives.disk {
             for partition in &disk.partition {
                 let label = partition.label;
+                let name = label.label();
                 if seen.contains(&label) {
-                    return wrong(format!("{} is there twice", label.label()));
+                    return wrong(name, format!("{name} is there twice"));
                 }
                 seen.push(label);
                 if partition.size == Extent::Exactly(Size(0)) {
-                    return wrong(format!("{} has size 0", label.label()));
+                    return wrong(name, format!("{name} has size 0"));
                 }
                 if partition.filesystem != Filesystem::Btrfs && !partition.subvolumes.is_empty() {
-                    return wrong(format!("{} has subvolumes, but is not btrfs", label.label()));
+                    return wrong(name, format!("{name} has subvolumes, but is not btrfs"));
                 }
                 let name_ok = |name: &String| {
                     !name.is_empty()
@@ -215,18 +216,19 @@ impl Drives {
                         && !name.contains(|c: char| c == '/' || c.is_control())
                 };
                 if let Some(bad) = partition.subvolumes.iter().find(|n| !name_ok(n)) {
-                    return wrong(format!("{bad:?} is no name for a subvolume"));
+                    return wrong(bad, format!("{bad:?} is no name for a subvolume"));
                 }
                 let mut names = partition.subvolumes.iter().enumerate();
                 if let Some((_, twice)) =
                     names.find(|(n, name)| partition.subvolumes.iter().take(*n).any(|o| o == *name))
                 {
-                    return wrong(format!("subvolume {twice:?} is there twice"));
+                    return wrong(twice, format!("subvolume {twice:?} is there twice"));
                 }
             }
             let all = disk.partition.iter().filter(|p| p.size == Extent::All).count();
             if all > 1 {
-                return wrong("only one partition of a disk can have size = \"all\"".to_owned());
+                let message = "only one partition of a disk can have size = \"all\"";
+                return wrong("\"all\"", message.to_owned());
             }
         }
         Ok(drives)

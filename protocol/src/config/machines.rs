@@ -58,7 +58,7 @@ impl Machines {
                 let message = format!(
                     "hostname {bad:?} may only have letters, digits, - and ., beside {{mac}} and {{serial}}"
                 );
-                return Err(Error::new(FILE, message));
+                return Err(Error::new(FILE, message).in_line_of(text, bad));
             }
         }
         Ok(machines)

@@ -58,6 +58,14 @@ impl Error {
     pub fn new(file: &str, message: impl Into<String>) -> Self {
         Self { file: file.to_owned(), line: 0, message: message.into(), suggestion: None }
     }
+
+    /// With the line on which `text` first has `value`, if it has it outside of comments.
+    pub fn in_line_of(mut self, text: &str, value: &str) -> Self {
+        let is_comment = |line: &str| line.trim_start().starts_with('#');
+        let is_it = |line: &str| !value.is_empty() && line.contains(value) && !is_comment(line);
+        self.line = text.lines().position(is_it).map_or(self.line, |before| before + 1);
+        self
+    }
 }
 
 /// The bytes of a TOML file as text.

@@ -91,10 +91,8 @@ impl Mounts {
         for path in targets.chain([&mounts.userdata]) {
             let plain = |path: &str| path.split('/').skip(1).all(|p| !matches!(p, "" | "." | ".."));
             if !path.starts_with('/') || !plain(path) || path.contains(char::is_control) {
-                return Err(Error::new(
-                    FILE,
-                    format!("{path:?} is no absolute path like /var/log"),
-                ));
+                let message = format!("{path:?} is no absolute path like /var/log");
+                return Err(Error::new(FILE, message).in_line_of(text, path));
             }
         }
         for bind in &mounts.bind {
@@ -102,8 +100,8 @@ impl Mounts {
             if from.split('/').any(|p| matches!(p, "" | "." | ".."))
                 || from.contains(char::is_control)
             {
-                let message = format!("{:?} is no path below USERDATAFS", bind.from);
-                return Err(Error::new(FILE, message));
+                let message = format!("{from:?} is no path below USERDATAFS");
+                return Err(Error::new(FILE, message).in_line_of(text, from));
             }
         }
         Ok(mounts)

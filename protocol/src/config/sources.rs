@@ -33,14 +33,20 @@ impl Sources {
     pub fn parse(text: &str) -> Result<Self, Error> {
         let raw: Raw = super::parse(FILE, text)?;
         let keys = raw.keys.iter().map(|key| {
-            key.parse::<PublicKey>().map_err(|e| Error::new(FILE, format!("key {key:?}: {e}")))
+            key.parse::<PublicKey>()
+                .map_err(|e| Error::new(FILE, format!("key {key:?}: {e}")).in_line_of(text, key))
         });
         let keys = Keys(keys.collect::<Result<_, _>>()?);
-        let servers = raw.servers.into_iter().map(server_url).collect::<Result<Vec<_>, _>>()?;
+        let servers = raw
+            .servers
+            .into_iter()
+            .map(|url| server_url(url.clone()).map_err(|e| e.in_line_of(text, &url)))
+            .collect::<Result<Vec<_>, _>>()?;
         if let Some(roots) = &raw.tls_roots
             && !crate::release::is_safe_path(roots, 4)
         {
-            return Err(Error::new(FILE, format!("tls_roots {roots:?} is no path in config.d")));
+            let message = format!("tls_roots {roots:?} is no path in config.d");
+            return Err(Error::new(FILE, message).in_line_of(text, "tls_roots"));
         }
         Ok(Self { servers, keys, tls_roots: raw.tls_roots })
     }
