@@ -1,9 +1,7 @@
 //! `config.tar`, and the TOML files in it.
 #![no_main]
 
-use gse_protocol::config::{
-    Boot, Bundle, Drives, Machines, Mounts, Network, Sources, bundle,
-};
+use gse_protocol::config::{Boot, Bundle, Drives, Machines, Mounts, Network, Sources, bundle};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
