@@ -68,7 +68,7 @@ pub struct Cli {
     /// Check an image, index, release or configuration against a key
     #[arg(long, value_name = "FILE", group = "action")]
     pub verify: Option<PathBuf>,
-    /// With --verify: the public key
+    /// With --verify: the public key; with --archive: an older one that signed the last release
     #[arg(long, value_name = "FILE")]
     pub r#pub: Option<PathBuf>,
 

@@ -1,5 +1,11 @@
 //! The builder: everything that `gse` does on the server.
 
+pub mod archive;
 pub mod cli;
+pub mod commands;
+pub mod keys;
+pub mod password;
+pub mod progress;
 pub mod publish;
 pub mod serve;
+pub mod verify;

@@ -1,28 +1,29 @@
-//! `gse`, the command.
+//! `gse`: reads the command line, and calls the command that it names.
 
-use std::path::Path;
+use std::process::ExitCode;
 
 use clap::Parser as _;
-use gse::{cli::Cli, publish, serve};
+use gse::{cli::Cli, commands};
 
-fn main() -> anyhow::Result<()> {
-    let cli = Cli::parse();
-    if let Some(address) = &cli.serve {
-        let address = match address {
-            Some(text) => serve::parse_address(text)?,
-            None => serve::DEFAULT_ADDRESS,
-        };
-        let tls = cli.tls_cert.zip(cli.tls_key);
-        let tls = tls.map(|(certificates, key)| serve::Tls { certificates, key });
-        let options =
-            serve::Options { address, dist: cli.dist, tls, limits: serve::Limits::default() };
-        serve::run(&options, &mut std::io::stdout())?;
-    } else if let Some(config) = &cli.check_config {
-        let config = config.as_deref().unwrap_or(Path::new("config.d"));
-        if let Err(error) = publish::check(config) {
-            eprintln!("{error}");
-            std::process::exit(1);
+fn main() -> ExitCode {
+    match run(&Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("gse: {error:#}");
+            ExitCode::FAILURE
         }
     }
-    Ok(())
+}
+
+fn run(cli: &Cli) -> anyhow::Result<()> {
+    if let Some(file) = &cli.keygen {
+        return commands::keygen(cli, file);
+    }
+    if let Some(tree) = &cli.archive {
+        return commands::archive(cli, tree);
+    }
+    if let Some(file) = &cli.verify {
+        return commands::verify(cli, file);
+    }
+    anyhow::bail!("this gse was built without that action")
 }

@@ -1,0 +1,96 @@
+//! From the command line to the library, and from its answers to the person.
+
+use std::{
+    io::{Write as _, stdout},
+    path::Path,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::Context as _;
+use indicatif::{BinaryBytes, HumanCount};
+use serde::Serialize;
+
+use crate::{
+    archive::{self, ArchiveOptions, Summary},
+    cli::Cli,
+    keys::{self, SecretKey},
+    password,
+    progress::Progress,
+    verify,
+};
+
+/// `--keygen=FILE [--password]`
+pub fn keygen(cli: &Cli, file: &Path) -> anyhow::Result<()> {
+    let password = cli.password.then(password::choose).transpose()?;
+    let key = keys::generate(file, password)?;
+    let public = keys::public_file(file);
+    if cli.json {
+        return print_json(&serde_json::json!({
+            "id": key.id().to_string(), "key": key.to_string(), "secret": file, "public": public,
+        }));
+    }
+    print_line(&format!(
+        "{}: secret key {}, keep it private\n{}: public key {key}, for sources.toml",
+        file.display(),
+        key.id(),
+        public.display(),
+    ))
+}
+
+/// `--archive=TREE --version=V [--name=N] [--dist=DIR] [--key=FILE] [--level=L]`
+pub fn archive(cli: &Cli, tree: &Path) -> anyhow::Result<()> {
+    let key = SecretKey::load(&cli.key, password::ask)?;
+    let older_keys: Vec<_> =
+        cli.r#pub.iter().map(|p| keys::load_public(p)).collect::<Result<_, _>>()?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let options = ArchiveOptions {
+        tree,
+        name: &cli.name,
+        version: cli.version.as_deref().context("--archive needs --version")?,
+        dist: &cli.dist,
+        key: &key,
+        older_keys: &older_keys,
+        level: cli.level,
+        allow_downgrade: cli.allow_downgrade,
+        created: now.context("the clock is before 1970: set it")?.as_secs(),
+        threads: archive::cores(),
+    };
+    let summary = archive::archive(&options, &Progress::stderr())?;
+    if cli.json { print_json(&summary) } else { print_line(&sentence(&summary)) }
+}
+
+fn sentence(summary: &Summary) -> String {
+    let Summary { name, version, serial, path, entries, tar, packed, seconds, .. } = summary;
+    format!(
+        "published {name} {version} as serial {serial} in {}: {} entries, {} packed to {} ({:.1}%) in {seconds:.1} s, {}/s",
+        path.display(),
+        HumanCount(*entries),
+        BinaryBytes(*tar),
+        BinaryBytes(*packed),
+        *packed as f64 * 100.0 / (*tar).max(1) as f64,
+        BinaryBytes((*tar as f64 / seconds.max(0.001)) as u64),
+    )
+}
+
+/// `--verify=FILE [--pub=FILE]`
+pub fn verify(cli: &Cli, file: &Path) -> anyhow::Result<()> {
+    let public = cli.r#pub.clone().unwrap_or_else(|| keys::public_file(&cli.key));
+    let verified = verify::verify(file, &keys::load_public(&public)?)?;
+    if cli.json {
+        return print_json(&verified);
+    }
+    let verify::Verified { kind, serial, key, details } = verified;
+    print_line(&format!(
+        "{}: {kind} with serial {serial}, signed by key {key}: {details}",
+        file.display()
+    ))
+}
+
+fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
+    print_line(&serde_json::to_string(value)?)
+}
+
+/// Unlike `println!` this does not panic when nobody reads the answer.
+fn print_line(text: &str) -> anyhow::Result<()> {
+    writeln!(stdout(), "{text}").context("writing the answer to standard output")
+}
