@@ -72,10 +72,11 @@ impl Terminal {
     }
 
     fn read_hidden(&mut self, prompt: &str) -> Result<String, Error> {
-        write!(self.0.get_mut(), "{prompt}")?;
         let mut line = String::new();
         {
+            // First, so that nothing is echoed or thrown away that is typed when the prompt is there.
             let _hidden = Hidden::new(self.0.get_ref())?;
+            write!(self.0.get_mut(), "{prompt}")?;
             self.0.read_line(&mut line)?;
         }
         writeln!(self.0.get_mut())?;

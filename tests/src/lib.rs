@@ -1,1 +1,3 @@
-//! placeholder
+//! What several crates' tests share.
+
+pub mod tree;
