@@ -13,7 +13,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use gse_protocol::digest::Hasher;
+use gse_protocol::{Sha256, digest::Hasher};
 use rustix::{
     fs::{
         AtFlags, CWD, FileType, Gid, Mode, SeekFrom, Statx, StatxFlags, Timespec, Timestamps, Uid,
@@ -110,7 +110,12 @@ fn describe_entry(path: &Path, stat: &Statx) -> anyhow::Result<String> {
         _ => {}
     }
     for (name, value) in xattrs(path)? {
-        write!(line, " {}={:?}", name.escape_ascii(), OsStr::from_bytes(&value))?;
+        const SHORT: usize = 80;
+        let value = match value.as_slice() {
+            long if long.len() > SHORT => format!("{} bytes {}", long.len(), Sha256::of(long)),
+            short => short.escape_ascii().to_string(),
+        };
+        write!(line, " {}={value:?}", name.escape_ascii())?;
     }
     Ok(line)
 }

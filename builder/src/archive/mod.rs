@@ -14,6 +14,8 @@ mod layout;
 mod pack;
 mod pool;
 mod sparse;
+#[cfg(test)]
+mod tests;
 mod walk;
 
 use std::{
