@@ -8,7 +8,8 @@ use rustix::fs::{AtFlags, FileType, OFlags, StatxFlags, statx};
 use super::{
     error::Error,
     layout::{FramePlan, Layout, write_head},
-    walk::{Tree, mtime, open_below, path_of},
+    scan::{mtime, open_below},
+    walk::{Tree, path_of},
 };
 
 /// The part of a file's data that lies in a frame.

@@ -13,6 +13,7 @@ mod image;
 mod layout;
 mod pack;
 mod pool;
+mod scan;
 mod sparse;
 #[cfg(test)]
 mod tests;
