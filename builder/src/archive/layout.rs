@@ -13,8 +13,9 @@ use super::{
     walk::path_of,
 };
 
-/// The most bytes of the tar in one frame. See docs/decisions.md: larger frames pack better, smaller
-/// ones take less memory on the machines, which hold one frame a core.
+/// The most bytes of the tar in one frame, of which a machine holds one a core. Of a 1.9 GiB tar of
+/// /usr at zstd's level 3, frames of 1 MiB take 33.5%, of 2 MiB 32.9%, of 4 MiB 32.5%, a single stream
+/// 32.3%.
 pub const FRAME: u64 = 2 << 20;
 
 /// The places of all entries and frames.
