@@ -45,7 +45,11 @@ pub struct Cli {
     /// With --build-controller: the configuration that goes into it
     #[arg(long, value_name = "CONFIG.D")]
     pub config: Option<PathBuf>,
-    /// With --build-controller: drivers by name or class (all, net, disk, usb, virtio …)
+    /// With --build-controller: the controller's static binary; $GSE_CONTROLLER or the one beside gse otherwise
+    #[arg(long, value_name = "FILE")]
+    pub controller: Option<PathBuf>,
+    /// With --build-controller: drivers by name or class (default, all, disk, san, net, fabric, usb, input,
+    /// virtio, hyperv, xen, crypto, watchdog, filesystem)
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub drivers: Vec<String>,
     /// With --build-controller: write here instead of DIST/controller/<kernel>/initramfs.img

@@ -3,6 +3,7 @@
 pub mod archive;
 pub mod cli;
 pub mod commands;
+pub mod initramfs;
 pub mod keys;
 pub mod password;
 pub mod progress;

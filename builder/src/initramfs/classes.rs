@@ -1,0 +1,245 @@
+//! Which drivers a lab machine needs: classes of them, found by where they lie in the kernel's sources.
+//!
+//! Directories keep their place from kernel to kernel, while modules come, go and are renamed, so a class is
+//! directories first and names where a directory has more than is wanted. A name that a kernel does
+//! not have is no mistake here: it may be built in, or not made yet.
+
+use gse_protocol::config::drives::Filesystem;
+
+use super::kernel::Module;
+
+/// A set of drivers that goes by one name.
+#[derive(Debug)]
+pub(super) struct Class {
+    pub(super) name: &'static str,
+    /// Whether it is in the image when `--drivers` is not given.
+    pub(super) default: bool,
+    /// Below these directories of the kernel's sources, or these files without `.ko`.
+    origins: &'static [&'static str],
+    /// But not below these.
+    without: &'static [&'static str],
+    /// And these modules.
+    pub(super) modules: &'static [&'static str],
+}
+
+/// Host adapters of storage networks. A lab machine boots from a disk of its own.
+const SAN: &[&str] = &[
+    "drivers/scsi/be2iscsi/",
+    "drivers/scsi/bfa/",
+    "drivers/scsi/bnx2fc/",
+    "drivers/scsi/bnx2i/",
+    "drivers/scsi/csiostor/",
+    "drivers/scsi/cxgbi/",
+    "drivers/scsi/elx/",
+    "drivers/scsi/fcoe/",
+    "drivers/scsi/fnic/",
+    "drivers/scsi/ibmvscsi/",
+    "drivers/scsi/libfc/",
+    "drivers/scsi/lpfc/",
+    "drivers/scsi/qedf/",
+    "drivers/scsi/qedi/",
+    "drivers/scsi/qla2xxx/",
+    "drivers/scsi/qla4xxx/",
+    "drivers/scsi/snic/",
+    "drivers/scsi/iscsi_tcp",
+    "drivers/scsi/libiscsi_tcp",
+];
+
+/// Network cards of servers and switches, from 25 Gbit/s up, which are half of all that there is by size.
+const FABRIC: &[&str] = &[
+    "drivers/infiniband/",
+    "drivers/net/ethernet/brocade/",
+    "drivers/net/ethernet/cavium/",
+    "drivers/net/ethernet/chelsio/",
+    "drivers/net/ethernet/cisco/",
+    "drivers/net/ethernet/emulex/",
+    "drivers/net/ethernet/fungible/",
+    "drivers/net/ethernet/huawei/",
+    "drivers/net/ethernet/intel/fm10k/",
+    "drivers/net/ethernet/intel/ice/",
+    "drivers/net/ethernet/intel/idpf/",
+    "drivers/net/ethernet/mellanox/",
+    "drivers/net/ethernet/netronome/",
+    "drivers/net/ethernet/pensando/",
+    "drivers/net/ethernet/qlogic/",
+    "drivers/net/ethernet/sfc/",
+];
+
+/// All classes.
+pub(super) const CLASSES: &[Class] = &[
+    Class {
+        name: "disk",
+        default: true,
+        origins: &[
+            "drivers/ata/",
+            "drivers/nvme/host/nvme",
+            "drivers/nvme/host/nvme-core",
+            "drivers/pci/controller/vmd",
+            "drivers/scsi/",
+            "drivers/message/fusion/",
+            "drivers/usb/storage/",
+            "drivers/mmc/",
+            "drivers/ufs/",
+        ],
+        // Beside storage networks: the device files of robots and tapes, and a driver for tests.
+        without: &[
+            "drivers/scsi/ch",
+            "drivers/scsi/device_handler/",
+            "drivers/scsi/osst",
+            "drivers/scsi/pcmcia/",
+            "drivers/scsi/scsi_debug",
+            "drivers/scsi/ses",
+            "drivers/scsi/st",
+            "drivers/mmc/core/mmc_test",
+            "drivers/mmc/core/sdio_uart",
+        ],
+        modules: &["sd_mod", "sr_mod", "virtio_blk", "virtio_scsi", "rtsx_pci_sdmmc", "rtsx_usb_sdmmc"],
+    },
+    Class { name: "san", default: false, origins: SAN, without: &[], modules: &["nvme_fc", "nvme_rdma", "nvme_tcp"] },
+    Class {
+        name: "net",
+        default: true,
+        origins: &[
+            "drivers/net/ethernet/",
+            "drivers/net/mdio/",
+            "drivers/net/phy/",
+            "drivers/net/usb/",
+            "drivers/net/virtio_net",
+            "drivers/net/vmxnet3/",
+        ],
+        // Modems dial; a lab machine is on a cable.
+        without: &[
+            "drivers/net/phy/sfp",
+            "drivers/net/usb/cdc-phonet",
+            "drivers/net/usb/cdc_mbim",
+            "drivers/net/usb/hso",
+            "drivers/net/usb/huawei_cdc_ncm",
+            "drivers/net/usb/ipheth",
+            "drivers/net/usb/qmi_wwan",
+            "drivers/net/usb/sierra_net",
+        ],
+        modules: &["af_packet"],
+    },
+    Class { name: "fabric", default: false, origins: FABRIC, without: &[], modules: &[] },
+    Class {
+        name: "usb",
+        default: true,
+        origins: &["drivers/usb/host/"],
+        // Controllers on development boards and in lab gear, and keys for another side of USB.
+        without: &["drivers/usb/host/isp116x-hcd", "drivers/usb/host/sl811", "drivers/usb/host/u132-hcd", "drivers/usb/host/xhci-plat-hcd"],
+        modules: &["usbcore", "usbhid", "hid_generic"],
+    },
+    Class {
+        name: "input",
+        default: true,
+        origins: &["drivers/input/serio/i8042", "drivers/input/serio/libps2"],
+        without: &[],
+        modules: &["atkbd", "hid_generic", "usbhid", "hyperv_keyboard", "hid_hyperv", "xen_kbdfront"],
+    },
+    Class {
+        name: "virtio",
+        default: true,
+        origins: &["drivers/virtio/virtio"],
+        without: &["drivers/virtio/virtio_balloon", "drivers/virtio/virtio_mem", "drivers/virtio/virtio_vdpa"],
+        modules: &["virtio_blk", "virtio_console", "virtio_net", "virtio_rng", "virtio_scsi"],
+    },
+    Class {
+        name: "hyperv",
+        default: true,
+        origins: &["drivers/hv/hv_vmbus", "drivers/net/hyperv/", "drivers/pci/controller/pci-hyperv"],
+        without: &[],
+        modules: &["hv_storvsc", "hyperv_keyboard", "hid_hyperv"],
+    },
+    Class {
+        name: "xen",
+        default: true,
+        origins: &[],
+        without: &[],
+        modules: &["xen_blkfront", "xen_netfront", "xen_scsifront"],
+    },
+    Class {
+        name: "crypto",
+        default: true,
+        // What filesystems check their metadata with, in each of its implementations.
+        origins: &["arch/x86/crypto/crc32"],
+        without: &[],
+        modules: &["crc32c_generic", "libcrc32c"],
+    },
+    Class { name: "watchdog", default: false, origins: &["drivers/watchdog/"], without: &[], modules: &[] },
+];
+
+/// The class of filesystems has its modules from the configuration.
+pub(super) const FILESYSTEM: &str = "filesystem";
+
+/// Every class.
+pub(super) const ALL: &str = "all";
+
+/// The classes of an image for which `--drivers` is not given.
+pub(super) const DEFAULT: &str = "default";
+
+impl Class {
+    /// Whether the module lies in one of the class's directories.
+    pub(super) fn has(&self, module: &Module) -> bool {
+        let below = |places: &[&str]| places.iter().any(|place| is_at(&module.origin, place));
+        // Storage networks and fabrics are classes of their own wherever their drivers lie.
+        let elsewhere = |name, places| self.name != name && below(places);
+        below(self.origins) && !below(self.without) && !elsewhere("san", SAN) && !elsewhere("fabric", FABRIC)
+    }
+}
+
+/// Whether a source path is below `place` (which ends with `/`), or begins with it as a file's name does.
+fn is_at(origin: &str, place: &str) -> bool {
+    let Some(rest) = origin.strip_prefix(place) else { return false };
+    place.ends_with('/') || !rest.contains('/')
+}
+
+/// The modules of a filesystem, and what only it asks for while it is mounted.
+pub(super) fn filesystem_modules(filesystems: &[Filesystem]) -> Vec<&'static str> {
+    // BOOTFS may be the firmware's own partition; its names are in one of these character sets.
+    let mut modules =
+        vec!["ext4", "vfat", "nls_ascii", "nls_cp437", "nls_iso8859_1", "nls_utf8"];
+    for filesystem in filesystems {
+        modules.push(match filesystem {
+            Filesystem::Btrfs => "btrfs",
+            Filesystem::Ext4 => "ext4",
+            Filesystem::Xfs => "xfs",
+        });
+    }
+    modules
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn at(origin: &str) -> Module {
+        Module { path: format!("kernel/{origin}"), origin: origin.to_owned(), needs: vec![], wants: vec![] }
+    }
+
+    #[test]
+    fn classes_are_told_apart_by_directory() {
+        let cases = [
+            ("drivers/net/ethernet/intel/e1000e/e1000e.ko", &["net"][..]),
+            ("drivers/net/ethernet/mellanox/mlx4/mlx4_core.ko", &["fabric"]),
+            ("drivers/net/wireless/intel/iwlwifi/iwlwifi.ko", &[]),
+            ("drivers/scsi/qla2xxx/qla2xxx.ko", &["san"]),
+            ("drivers/scsi/sd_mod.ko", &["disk"]),
+            ("drivers/scsi/st.ko", &[]),
+            ("drivers/scsi/stex.ko", &["disk"]),
+            ("drivers/ata/ahci.ko.xz", &["disk"]),
+            ("drivers/usb/host/xhci-pci.ko", &["usb"]),
+            ("drivers/usb/storage/uas.ko", &["disk"]),
+            ("drivers/virtio/virtio_pci.ko", &["virtio"]),
+            ("drivers/nvme/host/nvme.ko.zst", &["disk"]),
+            ("drivers/nvme/target/nvmet.ko", &[]),
+            ("arch/x86/crypto/crc32c-intel.ko", &["crypto"]),
+            ("sound/core/snd.ko", &[]),
+        ];
+        for (origin, expected) in cases {
+            let found: Vec<_> =
+                CLASSES.iter().filter(|c| c.has(&at(origin))).map(|c| c.name).collect();
+            assert_eq!(found, expected, "{origin}");
+        }
+    }
+}
