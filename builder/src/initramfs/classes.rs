@@ -14,7 +14,8 @@ pub(super) struct Class {
     pub(super) name: &'static str,
     /// Whether it is in the image when `--drivers` is not given.
     pub(super) default: bool,
-    /// Below these directories of the kernel's sources, or these files without `.ko`.
+    /// Places in the kernel's sources: a directory with all below it (`drivers/ata/`), a file
+    /// (`drivers/scsi/st`), or all files whose names begin so (`drivers/virtio/virtio*`).
     origins: &'static [&'static str],
     /// But not below these.
     without: &'static [&'static str],
@@ -41,13 +42,16 @@ const SAN: &[&str] = &[
     "drivers/scsi/qla2xxx/",
     "drivers/scsi/qla4xxx/",
     "drivers/scsi/snic/",
+    "drivers/net/ethernet/broadcom/cnic",
     "drivers/scsi/iscsi_tcp",
     "drivers/scsi/libiscsi_tcp",
 ];
 
-/// Network cards of servers and switches, from 25 Gbit/s up, which are half of all that there is by size.
+/// Network cards of servers, most of them for 25 Gbit/s and more: half of all network drivers by size.
 const FABRIC: &[&str] = &[
     "drivers/infiniband/",
+    "drivers/net/ethernet/broadcom/bnx2x/",
+    "drivers/net/ethernet/broadcom/bnxt/",
     "drivers/net/ethernet/brocade/",
     "drivers/net/ethernet/cavium/",
     "drivers/net/ethernet/chelsio/",
@@ -93,9 +97,22 @@ pub(super) const CLASSES: &[Class] = &[
             "drivers/mmc/core/mmc_test",
             "drivers/mmc/core/sdio_uart",
         ],
-        modules: &["sd_mod", "sr_mod", "virtio_blk", "virtio_scsi", "rtsx_pci_sdmmc", "rtsx_usb_sdmmc"],
+        modules: &[
+            "sd_mod",
+            "sr_mod",
+            "virtio_blk",
+            "virtio_scsi",
+            "rtsx_pci_sdmmc",
+            "rtsx_usb_sdmmc",
+        ],
     },
-    Class { name: "san", default: false, origins: SAN, without: &[], modules: &["nvme_fc", "nvme_rdma", "nvme_tcp"] },
+    Class {
+        name: "san",
+        default: false,
+        origins: SAN,
+        without: &[],
+        modules: &["nvme_fc", "nvme_rdma", "nvme_tcp"],
+    },
     Class {
         name: "net",
         default: true,
@@ -126,7 +143,12 @@ pub(super) const CLASSES: &[Class] = &[
         default: true,
         origins: &["drivers/usb/host/"],
         // Controllers on development boards and in lab gear, and keys for another side of USB.
-        without: &["drivers/usb/host/isp116x-hcd", "drivers/usb/host/sl811", "drivers/usb/host/u132-hcd", "drivers/usb/host/xhci-plat-hcd"],
+        without: &[
+            "drivers/usb/host/isp116x-hcd",
+            "drivers/usb/host/sl811*",
+            "drivers/usb/host/u132-hcd",
+            "drivers/usb/host/xhci-plat-hcd",
+        ],
         modules: &["usbcore", "usbhid", "hid_generic"],
     },
     Class {
@@ -134,19 +156,34 @@ pub(super) const CLASSES: &[Class] = &[
         default: true,
         origins: &["drivers/input/serio/i8042", "drivers/input/serio/libps2"],
         without: &[],
-        modules: &["atkbd", "hid_generic", "usbhid", "hyperv_keyboard", "hid_hyperv", "xen_kbdfront"],
+        modules: &[
+            "atkbd",
+            "hid_generic",
+            "usbhid",
+            "hyperv_keyboard",
+            "hid_hyperv",
+            "xen_kbdfront",
+        ],
     },
     Class {
         name: "virtio",
         default: true,
-        origins: &["drivers/virtio/virtio"],
-        without: &["drivers/virtio/virtio_balloon", "drivers/virtio/virtio_mem", "drivers/virtio/virtio_vdpa"],
+        origins: &["drivers/virtio/virtio*"],
+        without: &[
+            "drivers/virtio/virtio_balloon",
+            "drivers/virtio/virtio_mem",
+            "drivers/virtio/virtio_vdpa",
+        ],
         modules: &["virtio_blk", "virtio_console", "virtio_net", "virtio_rng", "virtio_scsi"],
     },
     Class {
         name: "hyperv",
         default: true,
-        origins: &["drivers/hv/hv_vmbus", "drivers/net/hyperv/", "drivers/pci/controller/pci-hyperv"],
+        origins: &[
+            "drivers/hv/hv_vmbus",
+            "drivers/net/hyperv/",
+            "drivers/pci/controller/pci-hyperv",
+        ],
         without: &[],
         modules: &["hv_storvsc", "hyperv_keyboard", "hid_hyperv"],
     },
@@ -161,11 +198,17 @@ pub(super) const CLASSES: &[Class] = &[
         name: "crypto",
         default: true,
         // What filesystems check their metadata with, in each of its implementations.
-        origins: &["arch/x86/crypto/crc32"],
+        origins: &["arch/x86/crypto/crc32*"],
         without: &[],
         modules: &["crc32c_generic", "libcrc32c"],
     },
-    Class { name: "watchdog", default: false, origins: &["drivers/watchdog/"], without: &[], modules: &[] },
+    Class {
+        name: "watchdog",
+        default: false,
+        origins: &["drivers/watchdog/"],
+        without: &[],
+        modules: &[],
+    },
 ];
 
 /// The class of filesystems has its modules from the configuration.
@@ -183,21 +226,27 @@ impl Class {
         let below = |places: &[&str]| places.iter().any(|place| is_at(&module.origin, place));
         // Storage networks and fabrics are classes of their own wherever their drivers lie.
         let elsewhere = |name, places| self.name != name && below(places);
-        below(self.origins) && !below(self.without) && !elsewhere("san", SAN) && !elsewhere("fabric", FABRIC)
+        below(self.origins)
+            && !below(self.without)
+            && !elsewhere("san", SAN)
+            && !elsewhere("fabric", FABRIC)
     }
 }
 
-/// Whether a source path is below `place` (which ends with `/`), or begins with it as a file's name does.
+/// Whether a source path is at a place, as [`Class::origins`] says them.
 fn is_at(origin: &str, place: &str) -> bool {
-    let Some(rest) = origin.strip_prefix(place) else { return false };
-    place.ends_with('/') || !rest.contains('/')
+    let Some(rest) = origin.strip_prefix(place.trim_end_matches('*')) else { return false };
+    match place.chars().last() {
+        Some('/') => true,
+        Some('*') => !rest.contains('/'),
+        _ => rest.starts_with(".ko"),
+    }
 }
 
 /// The modules of a filesystem, and what only it asks for while it is mounted.
 pub(super) fn filesystem_modules(filesystems: &[Filesystem]) -> Vec<&'static str> {
     // BOOTFS may be the firmware's own partition; its names are in one of these character sets.
-    let mut modules =
-        vec!["ext4", "vfat", "nls_ascii", "nls_cp437", "nls_iso8859_1", "nls_utf8"];
+    let mut modules = vec!["ext4", "vfat", "nls_ascii", "nls_cp437", "nls_iso8859_1", "nls_utf8"];
     for filesystem in filesystems {
         modules.push(match filesystem {
             Filesystem::Btrfs => "btrfs",
@@ -214,7 +263,12 @@ mod tests {
     use super::*;
 
     fn at(origin: &str) -> Module {
-        Module { path: format!("kernel/{origin}"), origin: origin.to_owned(), needs: vec![], wants: vec![] }
+        Module {
+            path: format!("kernel/{origin}"),
+            origin: origin.to_owned(),
+            needs: vec![],
+            wants: vec![],
+        }
     }
 
     #[test]
@@ -232,6 +286,7 @@ mod tests {
             ("drivers/usb/storage/uas.ko", &["disk"]),
             ("drivers/virtio/virtio_pci.ko", &["virtio"]),
             ("drivers/nvme/host/nvme.ko.zst", &["disk"]),
+            ("drivers/nvme/host/nvme-rdma.ko", &[]),
             ("drivers/nvme/target/nvmet.ko", &[]),
             ("arch/x86/crypto/crc32c-intel.ko", &["crypto"]),
             ("sound/core/snd.ko", &[]),

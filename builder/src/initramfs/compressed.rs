@@ -37,10 +37,11 @@ impl Compression {
         let mut plain = Vec::new();
         match self {
             Self::None => return Ok(bytes),
-            Self::Gzip => flate2::read::MultiGzDecoder::new(bytes.as_slice()).read_to_end(&mut plain),
-            Self::Xz => {
-                liblzma::read::XzDecoder::new_multi_decoder(bytes.as_slice()).read_to_end(&mut plain)
+            Self::Gzip => {
+                flate2::read::MultiGzDecoder::new(bytes.as_slice()).read_to_end(&mut plain)
             }
+            Self::Xz => liblzma::read::XzDecoder::new_multi_decoder(bytes.as_slice())
+                .read_to_end(&mut plain),
             Self::Zstd => {
                 zstd::stream::copy_decode(bytes.as_slice(), &mut plain)?;
                 Ok(0)
@@ -91,7 +92,10 @@ mod tests {
             let path = directory.path().join(format!("a.ko{end}"));
             fs::write(&path, b"\x7fELF").unwrap();
             let error = read(&path).unwrap_err().to_string();
-            assert!(error.contains("a.ko") && error.contains("damaged"), "{compression:?}: {error}");
+            assert!(
+                error.contains("a.ko") && error.contains("damaged"),
+                "{compression:?}: {error}"
+            );
         }
     }
 }

@@ -34,9 +34,11 @@ impl Config {
         let path = match asked {
             Some(path) if path.is_dir() => path.to_owned(),
             Some(path) => return Err(Error::NoConfig { tried: vec![path.display().to_string()] }),
-            None => PLACES.map(PathBuf::from).into_iter().find(|p| p.is_dir()).ok_or_else(|| {
-                Error::NoConfig { tried: PLACES.map(str::to_owned).to_vec() }
-            })?,
+            None => PLACES
+                .map(PathBuf::from)
+                .into_iter()
+                .find(|p| p.is_dir())
+                .ok_or_else(|| Error::NoConfig { tried: PLACES.map(str::to_owned).to_vec() })?,
         };
         let mut files = Files::new();
         read_files(&path, "", &mut files)?;
@@ -190,7 +192,10 @@ mod tests {
             (b"untrusted comment: x\nRWRTY0IyAAAA\n", true),
             (b"key = \"RWQAAEIyAAAA\"", true),
             (b"-----BEGIN CERTIFICATE-----\nMIG\n", false),
-            (b"untrusted comment: x\nRWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3\n", false),
+            (
+                b"untrusted comment: x\nRWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3\n",
+                false,
+            ),
             (b"# a PRIVATE KEY belongs elsewhere", false),
         ];
         for (bytes, expected) in cases {

@@ -40,7 +40,10 @@ pub enum Error {
         release: String,
     },
     /// `--drivers` names something that is neither a module of this kernel nor a class.
-    #[error("--drivers: kernel {release} has no driver {name:?}, and no class is called that{}", meant(near))]
+    #[error(
+        "--drivers: kernel {release} has no driver {name:?}, and no class is called that{}",
+        meant(near)
+    )]
     UnknownDriver {
         /// As it was written.
         name: String,

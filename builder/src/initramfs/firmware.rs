@@ -20,7 +20,9 @@ pub(super) fn add(
     release: &str,
     wanted: &BTreeSet<String>,
 ) -> Result<usize, Error> {
-    let safe = |name: &&String| Path::new(name).components().all(|c| matches!(c, std::path::Component::Normal(_)));
+    let safe = |name: &&String| {
+        Path::new(name).components().all(|c| matches!(c, std::path::Component::Normal(_)))
+    };
     let wanted: Vec<_> = wanted.iter().filter(safe).collect();
     let found = parallel::map(&wanted, |name| match find(places, release, name) {
         Some(path) => compressed::read(&path).map(|bytes| Some(((*name).clone(), bytes))),
@@ -35,10 +37,11 @@ pub(super) fn add(
 
 /// In the kernel's order: `fw_path` in its `drivers/base/firmware_loader/main.c`.
 fn find(places: &[PathBuf], release: &str, name: &str) -> Option<PathBuf> {
-    let below = [format!("updates/{release}"), "updates".to_owned(), release.to_owned(), String::new()];
+    let below =
+        [format!("updates/{release}"), "updates".to_owned(), release.to_owned(), String::new()];
     let directories = places.iter().flat_map(|place| below.iter().map(move |b| place.join(b)));
-    let candidates = directories
-        .flat_map(|d| Compression::ALL.map(|(_, end)| d.join(format!("{name}{end}"))));
+    let candidates =
+        directories.flat_map(|d| Compression::ALL.map(|(_, end)| d.join(format!("{name}{end}"))));
     candidates.into_iter().find(|path| path.is_file())
 }
 

@@ -37,11 +37,10 @@ impl Libraries {
 
     /// Adds everything that this program needs, and what that needs in turn.
     pub(super) fn add(&mut self, path: &Path, program: &Program) -> Result<(), Error> {
-        if let Some(loader) = &program.loader {
-            if !self.loaders.contains_key(loader) {
-                let content = fs::read(loader).map_err(Error::io("reading", Path::new(loader)))?;
-                self.loaders.insert(loader.clone(), content);
-            }
+        let loader = program.loader.as_ref().filter(|l| !self.loaders.contains_key(*l));
+        if let Some(loader) = loader {
+            let content = fs::read(loader).map_err(Error::io("reading", Path::new(loader)))?;
+            self.loaders.insert(loader.clone(), content);
         }
         self.add_needs(path, program)?;
         if program.unwinds_threads && !self.libraries.contains_key(UNWINDER) {
@@ -94,10 +93,14 @@ impl Libraries {
     /// itself, under the names by which they are asked for: there is no ld.so.cache in the image.
     pub(super) fn into_files(self) -> Vec<(String, Vec<u8>)> {
         let directory = self.directory();
-        let libraries = self.libraries.into_iter().map(|(name, (_, bytes))| {
-            (format!("{directory}/{name}"), bytes)
-        });
-        let loaders = self.loaders.into_iter().map(|(path, bytes)| (path.trim_start_matches('/').to_owned(), bytes));
+        let libraries = self
+            .libraries
+            .into_iter()
+            .map(|(name, (_, bytes))| (format!("{directory}/{name}"), bytes));
+        let loaders = self
+            .loaders
+            .into_iter()
+            .map(|(path, bytes)| (path.trim_start_matches('/').to_owned(), bytes));
         libraries.chain(loaders).collect()
     }
 

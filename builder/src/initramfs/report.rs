@@ -45,7 +45,8 @@ impl Report {
         let mut parts: BTreeMap<Category, Part> = BTreeMap::new();
         for segment in packed {
             let category = segment.category;
-            let part = parts.entry(category).or_insert(Part { category, files: 0, plain: 0, packed: 0 });
+            let part =
+                parts.entry(category).or_insert(Part { category, files: 0, plain: 0, packed: 0 });
             part.files += segment.files;
             part.plain += segment.plain;
             part.packed += segment.bytes.len() as u64;

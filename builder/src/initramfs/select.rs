@@ -107,7 +107,8 @@ pub(super) fn texts(kernel: &Kernel, chosen: &BTreeSet<Name>) -> [(&'static str,
         .filter(|line| alias(line).is_some_and(|(_, name)| chosen.contains(&name)));
     let softdeps = kernel.texts.softdep.lines().filter(|line| {
         let mut words = line.split_whitespace();
-        words.next() == Some("softdep") && words.next().is_some_and(|n| chosen.contains(&Name::new(n)))
+        words.next() == Some("softdep")
+            && words.next().is_some_and(|n| chosen.contains(&Name::new(n)))
     });
     [
         ("modules.dep", dep.collect()),

@@ -16,10 +16,11 @@ use super::{
 
 /// Applets of busybox that a person at a rescue shell types without thinking.
 const APPLETS: &[&str] = &[
-    "blkid", "cat", "chmod", "clear", "cp", "dd", "df", "dmesg", "du", "echo", "env", "fdisk", "find",
-    "free", "grep", "head", "hexdump", "ip", "kill", "less", "ln", "ls", "lsmod", "lspci", "lsusb", "mkdir",
-    "more", "mount", "mv", "nslookup", "ping", "ps", "pwd", "reset", "rm", "rmdir", "sh", "sleep", "sort",
-    "stat", "stty", "sync", "tail", "tar", "top", "touch", "true", "umount", "uname", "vi", "wget", "xargs",
+    "blkid", "cat", "chmod", "clear", "cp", "dd", "df", "dmesg", "du", "echo", "env", "fdisk",
+    "find", "free", "grep", "head", "hexdump", "ip", "kill", "less", "ln", "ls", "lsmod", "lspci",
+    "lsusb", "mkdir", "more", "mount", "mv", "nslookup", "ping", "ps", "pwd", "reset", "rm",
+    "rmdir", "sh", "sleep", "sort", "stat", "stty", "sync", "tail", "tar", "top", "touch", "true",
+    "umount", "uname", "vi", "wget", "xargs",
 ];
 
 /// Programs that make and check a filesystem, links to them, and configuration that they read.
@@ -54,7 +55,10 @@ fn tools(filesystem: Filesystem) -> Tools {
 }
 
 /// Puts the tools of these filesystems into the image, with their libraries.
-pub(super) fn add_filesystem_tools(tree: &mut Tree, filesystems: &[Filesystem]) -> Result<(), Error> {
+pub(super) fn add_filesystem_tools(
+    tree: &mut Tree,
+    filesystems: &[Filesystem],
+) -> Result<(), Error> {
     let mut libraries = Libraries::of_host();
     for &filesystem in filesystems {
         let Tools { package, programs, links, files } = tools(filesystem);
@@ -84,7 +88,8 @@ pub(super) fn add_filesystem_tools(tree: &mut Tree, filesystems: &[Filesystem]) 
 
 /// Puts in a static busybox for the rescue shell. False: this host has none, and rescue has no shell.
 pub(super) fn add_shell(tree: &mut Tree) -> Result<bool, Error> {
-    let candidates = ["/bin/busybox", "/usr/bin/busybox", "/sbin/busybox.static", "/bin/busybox.static"];
+    let candidates =
+        ["/bin/busybox", "/usr/bin/busybox", "/sbin/busybox.static", "/bin/busybox.static"];
     for path in candidates.map(Path::new) {
         let Ok(bytes) = fs::read(path) else { continue };
         if Program::parse(&bytes).is_ok_and(|p| p.is_static()) {
