@@ -3,12 +3,12 @@
 use std::{
     io::{BufRead as _, BufReader, Read},
     os::{
-        fd::AsFd as _,
+        fd::{AsFd as _, OwnedFd},
         unix::net::{UnixListener, UnixStream},
     },
     process::{ExitStatus, Stdio},
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -35,6 +35,7 @@ pub struct Machine {
     pub console: Console,
     qmp: Qmp,
     child: Mutex<Child>,
+    ended: Arc<OwnedFd>,
     slots: AtomicUsize,
     names: AtomicUsize,
     // Last, so that QEMU has ended when its socket goes.
@@ -98,6 +99,7 @@ impl Spec {
         Ok(Machine {
             console: Console::new(started, input, output),
             qmp,
+            ended: child.pidfd(),
             child: Mutex::new(child),
             slots: AtomicUsize::new(if self.hot_plug { 0 } else { HOT_SLOTS }),
             names: AtomicUsize::new(0),
@@ -216,8 +218,11 @@ impl Machine {
 
     /// Waits for the machine to end.
     pub fn wait_exit(&self, timeout: Duration) -> Result<Exit> {
+        // Unlocked while it waits, so that someone else can pull the plug.
+        process::readable(&[self.ended.as_fd()], timeout)
+            .doing(|| "waiting for QEMU".to_owned())?;
         let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(status) = child.wait_timeout(timeout)? else {
+        let Some(status) = child.wait_timeout(Duration::ZERO)? else {
             let what = "the machine's end".to_owned();
             return Err(Error::Timeout { what, after: timeout, tail: self.console.tail() });
         };

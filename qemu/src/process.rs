@@ -9,15 +9,18 @@ use std::{
     ffi::OsStr,
     io,
     os::fd::{AsFd, OwnedFd},
-    process::{Child as StdChild, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus},
-    sync::{Arc, Mutex, OnceLock, PoisonError, mpsc},
+    path::Path,
+    process::{
+        Child as StdChild, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio,
+    },
+    sync::{Arc, OnceLock, mpsc},
     thread,
     time::{Duration, Instant},
 };
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
-    process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
+    process::{Pid, PidfdFlags, pidfd_open},
 };
 
 use crate::error::{Doing, Error, Result};
@@ -65,23 +68,7 @@ pub fn spawn(command: Command) -> Result<Child> {
     let pid = i32::try_from(inner.id()).ok().and_then(Pid::from_raw);
     let pid = pid.ok_or_else(|| Error::Impossible(format!("{name} has no process id")))?;
     let pidfd = pidfd_open(pid, PidfdFlags::empty()).doing(|| format!("watching {name}"))?;
-    let pidfd = Arc::new(pidfd);
-    let mut living = living().lock().unwrap_or_else(PoisonError::into_inner);
-    living.retain(|fd| Arc::strong_count(fd) > 1);
-    living.push(Arc::clone(&pidfd));
-    Ok(Child { inner, pidfd, name })
-}
-
-fn living() -> &'static Mutex<Vec<Arc<OwnedFd>>> {
-    static LIVING: OnceLock<Mutex<Vec<Arc<OwnedFd>>>> = OnceLock::new();
-    LIVING.get_or_init(Mutex::default)
-}
-
-/// Kills every child that is still running, so that whoever waits for one goes on.
-pub fn kill_all() {
-    for pidfd in living().lock().unwrap_or_else(PoisonError::into_inner).iter() {
-        let _ = pidfd_send_signal(pidfd, Signal::KILL);
-    }
+    Ok(Child { inner, pidfd: Arc::new(pidfd), name })
 }
 
 impl Child {
@@ -96,7 +83,7 @@ impl Child {
     }
 
     /// Readable once the process has ended.
-    pub(crate) fn pidfd(&self) -> impl AsFd + use<> {
+    pub(crate) fn pidfd(&self) -> Arc<OwnedFd> {
         Arc::clone(&self.pidfd)
     }
 
@@ -126,6 +113,29 @@ impl Drop for Child {
     }
 }
 
+/// Removes a directory when this process has ended, however it does: killed, interrupted, or with the
+/// directory in a variable that is never dropped.
+#[derive(Debug)]
+pub struct Broom {
+    _handle: ChildStdin,
+}
+
+impl Broom {
+    /// To be kept for as long as the directory is needed.
+    pub fn new(dir: &Path) -> Result<Self> {
+        // It waits for the other end of its input to go away. Not made by `spawn`: it outlives this process.
+        let script =
+            "trap '' INT TERM HUP; read -r _; rm -rf \"$1\" || { sleep 1; rm -rf \"$1\"; }";
+        let mut command = Command::new("sh");
+        command.args(["-c", script, "sh"]).arg(dir).stdin(Stdio::piped());
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let started = |source| Error::Start { program: "sh".to_owned(), source };
+        let mut child = command.spawn().map_err(started)?;
+        let input = child.stdin.take().ok_or_else(|| started(io::Error::other("no pipe")))?;
+        Ok(Self { _handle: input })
+    }
+}
+
 /// Waits until one of these can be read, and says which can be.
 pub(crate) fn readable(
     fds: &[std::os::fd::BorrowedFd<'_>],
@@ -148,7 +158,7 @@ pub(crate) fn readable(
 /// standard error goes where it was sent.
 pub fn output(mut command: Command) -> Result<String> {
     use std::io::Read as _;
-    command.stdout(std::process::Stdio::piped());
+    command.stdout(Stdio::piped());
     let mut child = spawn(command)?;
     let mut text = Vec::new();
     if let (_, Some(mut stdout), _) = child.pipes() {
@@ -182,7 +192,7 @@ mod tests {
     fn a_child_lives_on_when_the_thread_that_asked_for_it_ends() {
         let mut child = thread::spawn(|| {
             let mut cat = command("cat");
-            cat.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::null());
+            cat.stdin(Stdio::piped()).stdout(Stdio::null());
             spawn(cat).unwrap()
         })
         .join()
@@ -200,6 +210,21 @@ mod tests {
         let error = output(sh).unwrap_err().to_string();
         assert!(error.starts_with("sh -c"), "{error}");
         assert!(error.contains("exit status: 3") && error.contains("no such luck"), "{error}");
+    }
+
+    #[test]
+    fn a_broom_sweeps_when_its_owner_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let swept = dir.path().join("swept");
+        std::fs::create_dir(&swept).unwrap();
+        let broom = Broom::new(&swept).unwrap();
+        assert!(swept.exists());
+        drop(broom);
+        let end = Instant::now() + Duration::from_secs(30);
+        while swept.exists() && Instant::now() < end {
+            thread::yield_now();
+        }
+        assert!(!swept.exists());
     }
 
     #[test]
