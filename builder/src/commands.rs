@@ -16,8 +16,11 @@ use crate::{
     keys::{self, SecretKey},
     password,
     progress::Progress,
-    verify,
+    publish, serve, verify,
 };
+
+/// Where the configuration is unless the command line says otherwise.
+const CONFIG_D: &str = "config.d";
 
 /// `--keygen=FILE [--password]`
 pub fn keygen(cli: &Cli, file: &Path) -> anyhow::Result<()> {
@@ -42,7 +45,6 @@ pub fn archive(cli: &Cli, tree: &Path) -> anyhow::Result<()> {
     let key = SecretKey::load(&cli.key, password::ask)?;
     let older_keys: Vec<_> =
         cli.r#pub.iter().map(|p| keys::load_public(p)).collect::<Result<_, _>>()?;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let options = ArchiveOptions {
         tree,
         name: &cli.name,
@@ -52,7 +54,7 @@ pub fn archive(cli: &Cli, tree: &Path) -> anyhow::Result<()> {
         older_keys: &older_keys,
         level: cli.level,
         allow_downgrade: cli.allow_downgrade,
-        created: now.context("the clock is before 1970: set it")?.as_secs(),
+        created: created()?,
         threads: archive::cores(),
     };
     let summary = archive::archive(&options, &Progress::stderr())?;
@@ -84,6 +86,50 @@ pub fn verify(cli: &Cli, file: &Path) -> anyhow::Result<()> {
         "{}: {kind} with serial {serial}, signed by key {key}: {details}",
         file.display()
     ))
+}
+
+/// `--check-config[=CONFIG.D]`
+pub fn check_config(config: Option<&Path>) -> anyhow::Result<()> {
+    let config = config.unwrap_or(Path::new(CONFIG_D));
+    publish::check(config)?;
+    print_line(&format!("{}: no mistakes found", config.display()))
+}
+
+/// `--publish-config[=CONFIG.D] [--dist=DIR] [--key=FILE]`
+pub fn publish_config(cli: &Cli, config: Option<&Path>) -> anyhow::Result<()> {
+    let key = SecretKey::load(&cli.key, password::ask)?;
+    let options = publish::Options {
+        config: config.unwrap_or(Path::new(CONFIG_D)).to_owned(),
+        dist: cli.dist.clone(),
+        created: created()?,
+        signer: key.public().clone(),
+    };
+    let outcome = publish::publish(&options, |kind, serial, bytes| key.sign(kind, serial, bytes))?;
+    print_line(outcome.to_string().trim_end())
+}
+
+/// `--serve[=ADDR:PORT] [--dist=DIR] [--tls-cert=F --tls-key=F]`
+pub fn serve(cli: &Cli, address: Option<&str>) -> anyhow::Result<()> {
+    let tls = cli.tls_cert.clone().zip(cli.tls_key.clone());
+    let options = serve::Options {
+        address: address.map_or(Ok(serve::DEFAULT_ADDRESS), serve::parse_address)?,
+        dist: cli.dist.clone(),
+        tls: tls.map(|(certificates, key)| serve::Tls { certificates, key }),
+        limits: serve::Limits::default(),
+    };
+    Ok(serve::run(&options, &mut stdout())?)
+}
+
+/// When something is published: now, or `SOURCE_DATE_EPOCH` for a reproducible result
+/// (<https://reproducible-builds.org/specs/source-date-epoch/>).
+fn created() -> anyhow::Result<u64> {
+    match std::env::var("SOURCE_DATE_EPOCH") {
+        Ok(text) => text.parse().context("SOURCE_DATE_EPOCH is no number of seconds since 1970"),
+        Err(_) => {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH);
+            Ok(now.context("the clock is before 1970: set it")?.as_secs())
+        }
+    }
 }
 
 fn print_json(value: &impl Serialize) -> anyhow::Result<()> {

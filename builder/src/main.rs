@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use gse::{cli::Cli, commands};
+use gse::{cli::Cli, commands, initramfs};
 
 fn main() -> ExitCode {
     match run(&Cli::parse()) {
@@ -25,5 +25,18 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
     if let Some(file) = &cli.verify {
         return commands::verify(cli, file);
     }
-    anyhow::bail!("this gse was built without that action")
+    if let Some(config) = &cli.check_config {
+        return commands::check_config(config.as_deref());
+    }
+    if let Some(config) = &cli.publish_config {
+        return commands::publish_config(cli, config.as_deref());
+    }
+    if cli.build_controller.is_some() {
+        return initramfs::command(cli);
+    }
+    if let Some(address) = &cli.serve {
+        return commands::serve(cli, address.as_deref());
+    }
+    // clap asks for one of them.
+    anyhow::bail!("nothing to do: see gse --help")
 }

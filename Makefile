@@ -1,0 +1,76 @@
+# GSE. `make` alone lists what there is to make.
+
+SHELL = /bin/sh
+PREFIX ?= /usr/local
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+BUILT  := $(TARGET)/x86_64-unknown-linux-musl
+# What `make build` leaves, with nothing else beside it. Not in TARGET, which several clones may share.
+BIN    := $(CURDIR)/target/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help deps build lab console test fmt lint fuzz install fixtures compile programs
+
+help: ## List these targets
+	@printf 'GSE: lab machines that install, update and mend themselves\n\n'
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@printf '\n  TREE=DIR or STAGE3=TARBALL: a root tree of your own for make lab and make console\n'
+	@printf '  FILESYSTEM=btrfs|ext4|xfs, KEEP=1: how the lab formats its slots, keep its files\n'
+
+deps: ## Install what is missing (packages, Rust target, static C libraries)
+	@scripts/deps
+
+build: deps programs ## Build gse, the controller and the virtual lab
+
+# The lab starts the programs that users get: the controller as it travels in an initramfs, gse as it is installed.
+programs:
+	cargo build --locked --release -p gse -p gse-qemu
+	cargo build --locked --profile tiny -p gse-controller
+	@mkdir -p $(BIN)
+	@install -m 755 $(BUILT)/release/gse $(BUILT)/release/gse-lab $(BUILT)/tiny/gse-controller $(BIN)/
+
+LAB = $(BIN)/gse-lab run $(if $(TREE),--tree '$(TREE)') $(if $(STAGE3),--stage3 '$(STAGE3)') \
+	$(if $(FILESYSTEM),--filesystem $(FILESYSTEM)) $(if $(KEEP),--keep)
+
+lab: build ## Boot a blank machine in QEMU: it installs a system from a server, and boots again without one
+	@$(LAB)
+
+console: build ## The same, and then leave the machine running, with this terminal as its console
+	@$(LAB) --console
+
+# What end-to-end tests boot; fetched or made once, and then found in the cache.
+fixtures:
+	@scripts/fixture-kernel cloud >/dev/null
+	@scripts/fixture-kernel generic >/dev/null
+	@scripts/fixture-tree debian >/dev/null
+
+# The fixtures come over the network while the compiler is at work. The end-to-end tests run last, so
+# that a failure of something small is seen before.
+test: deps ## Run every test, as .ci/run does
+	@$(MAKE) --no-print-directory -j2 --output-sync=none fixtures compile
+	cargo test --locked --workspace --exclude gse-tests
+	GSE_BIN_DIR=$(BIN) cargo test --locked -p gse-tests
+
+compile:
+	@$(MAKE) --no-print-directory lint
+	cargo test --locked --workspace --no-run
+	@$(MAKE) --no-print-directory programs
+
+fmt: ## Format the Rust code
+	cargo fmt --all
+
+lint: ## Check formatting, lints and shell scripts
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	shellcheck scripts/* .ci/run
+
+fuzz: ## Fuzz the parsers of signed and fetched bytes, a minute each (needs cargo-fuzz and a nightly Rust)
+	@command -v cargo-fuzz >/dev/null || { echo 'make fuzz: cargo install cargo-fuzz, first'; exit 1; }
+	cd fuzz && for target in $$(cargo +nightly fuzz list); do \
+		cargo +nightly fuzz run "$$target" -- -max_total_time=60 || exit 1; done
+
+install: programs ## Install gse, its default configuration and documentation (DESTDIR, PREFIX)
+	install -D -m 755 $(BIN)/gse $(DESTDIR)$(PREFIX)/bin/gse
+	install -D -m 755 $(BIN)/gse-controller $(DESTDIR)$(PREFIX)/lib/gse/gse-controller
+	find config.d docs README.md LICENSE -type f -exec sh -c 'for f; do \
+		case $$f in config.d/*) to=share/gse/$$f ;; *) to=share/doc/gse/$$f ;; esac; \
+		install -D -m 644 "$$f" "$(DESTDIR)$(PREFIX)/$$to" || exit 1; done' sh {} +
