@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use gse_protocol::sign::Claim;
 use indicatif::{BinaryBytes, HumanCount};
 use serde::Serialize;
 
@@ -104,7 +105,9 @@ pub fn publish_config(cli: &Cli, config: Option<&Path>) -> anyhow::Result<()> {
         created: created()?,
         signer: key.public().clone(),
     };
-    let outcome = publish::publish(&options, |kind, serial, bytes| key.sign(kind, serial, bytes))?;
+    let outcome = publish::publish(&options, |kind, serial, bytes| {
+        key.sign(Claim { kind, serial }, "", bytes)
+    })?;
     print_line(outcome.to_string().trim_end())
 }
 

@@ -8,5 +8,6 @@ pub mod keys;
 pub mod password;
 pub mod progress;
 pub mod publish;
+pub mod secrets;
 pub mod serve;
 pub mod verify;

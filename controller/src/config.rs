@@ -26,8 +26,9 @@ pub fn embedded(dir: &Path, built: u64) -> Result<Bundle> {
     let mut files = Files::new();
     read_directory(dir, &mut PathBuf::new(), &mut files)
         .with_context(|| format!("reading {} of this initramfs", dir.display()))?;
-    Bundle::from_files(Serial(0), built, files)
-        .context("the configuration in this initramfs; mend config.d and build the controller again")
+    Bundle::from_files(Serial(0), built, files).context(
+        "the configuration in this initramfs; mend config.d and build the controller again",
+    )
 }
 
 fn read_directory(base: &Path, below: &mut PathBuf, files: &mut Files) -> io::Result<()> {
@@ -110,7 +111,8 @@ mod tests {
     fn the_embedded_configuration_is_read_with_its_folders() {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir_all(dir.path().join("controller/system/files/etc")).unwrap();
-        fs::write(dir.path().join("sources.toml"), "servers = [\"http://a\"]\nkeys = []\n").unwrap();
+        fs::write(dir.path().join("sources.toml"), "servers = [\"http://a\"]\nkeys = []\n")
+            .unwrap();
         fs::write(dir.path().join("controller/system/files/etc/motd"), "hi").unwrap();
         let bundle = embedded(dir.path(), 7).unwrap();
         assert_eq!(bundle.sources.servers, ["http://a/"]);

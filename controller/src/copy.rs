@@ -2,8 +2,7 @@
 //! attributes, links.
 
 use std::{
-    fs,
-    io,
+    fs, io,
     os::unix::fs::{FileTypeExt as _, MetadataExt as _, symlink},
     path::Path,
 };
@@ -21,7 +20,8 @@ use rustix::{
 /// Copies what is at `from`, with all that is in it if it is a directory, to `to`, which must not exist
 /// unless it is a directory too.
 pub fn copy_tree(from: &Path, to: &Path) -> Result<()> {
-    let meta = fs::symlink_metadata(from).with_context(|| format!("looking at {}", from.display()))?;
+    let meta =
+        fs::symlink_metadata(from).with_context(|| format!("looking at {}", from.display()))?;
     if meta.is_dir() {
         match fs::create_dir(to) {
             Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
@@ -121,8 +121,10 @@ mod tests {
         symlink("file", from.join("sub/link")).unwrap();
 
         copy_tree(&from, &to).unwrap();
-        let (old, new) =
-            (fs::metadata(from.join("sub/file")).unwrap(), fs::metadata(to.join("sub/file")).unwrap());
+        let (old, new) = (
+            fs::metadata(from.join("sub/file")).unwrap(),
+            fs::metadata(to.join("sub/file")).unwrap(),
+        );
         assert_eq!(fs::read(to.join("sub/file")).unwrap(), b"text");
         assert_eq!((new.uid(), new.gid(), new.mode()), (5, 6, old.mode()));
         assert_eq!((new.mtime(), new.mtime_nsec()), (old.mtime(), old.mtime_nsec()));

@@ -56,21 +56,21 @@ pub enum NothingToBoot {
     )]
     Empty,
     /// What the slots hold must not be started.
-    #[error("no installed system can be started ({0}): connect the machine to its server, then retry")]
+    #[error(
+        "no installed system can be started ({0}): connect the machine to its server, then retry"
+    )]
     Broken(String),
 }
 
 /// The steps that give an interrupted change its end: afterwards there is at most one SYSFS, and it
 /// holds the system that is to be booted.
 pub fn settle(facts: &Facts) -> Vec<Step> {
-    let bootable = |role| {
-        facts.with_role(role).filter_map(|(id, slot)| Some((slot.generation()?, id))).max()
-    };
+    let bootable =
+        |role| facts.with_role(role).filter_map(|(id, slot)| Some((slot.generation()?, id))).max();
     let system = bootable(Role::System);
     // Written whole, with its record, but the labels had not moved yet.
-    let incoming = bootable(Role::Incoming).filter(|(incoming, _)| {
-        system.is_none_or(|(installed, _)| *incoming > installed)
-    });
+    let incoming = bootable(Role::Incoming)
+        .filter(|(incoming, _)| system.is_none_or(|(installed, _)| *incoming > installed));
     let Some((_, chosen)) = incoming.or(system).or_else(|| bootable(Role::Backup)) else {
         return Vec::new();
     };
@@ -146,7 +146,9 @@ pub fn last_healthy(facts: &Facts) -> Option<SlotId> {
     let system = facts.with_role(Role::System).find(|(_, s)| s.generation().is_some());
     let backup = facts.with_role(Role::Backup).find(|(_, s)| s.generation().is_some());
     match (system, backup) {
-        (Some((id, Slot { content: Content::System { cycle: Cycle::Closed, .. }, .. })), _) => Some(id),
+        (Some((id, Slot { content: Content::System { cycle: Cycle::Closed, .. }, .. })), _) => {
+            Some(id)
+        }
         (_, Some((id, _))) | (Some((id, _)), None) => Some(id),
         (None, None) => None,
     }
@@ -203,7 +205,11 @@ mod tests {
     }
 
     fn offer(serial: u64) -> Option<crate::facts::Offer> {
-        Some(crate::facts::Offer { serial: Serial(serial), version: format!("v{serial}"), allow_downgrade: false })
+        Some(crate::facts::Offer {
+            serial: Serial(serial),
+            version: format!("v{serial}"),
+            allow_downgrade: false,
+        })
     }
 
     fn facts(slots: Vec<Slot>, offer: Option<Offer>) -> Facts {
@@ -220,7 +226,10 @@ mod tests {
     fn a_settled_machine_needs_no_step() {
         for slots in [
             vec![slot(Role::Free, Content::Nothing), slot(Role::Free, Content::Nothing)],
-            vec![slot(Role::System, system(1, 1, Cycle::Closed)), slot(Role::Free, Content::Nothing)],
+            vec![
+                slot(Role::System, system(1, 1, Cycle::Closed)),
+                slot(Role::Free, Content::Nothing),
+            ],
             vec![
                 slot(Role::Backup, system(1, 1, Cycle::Closed)),
                 slot(Role::System, system(2, 2, Cycle::Fresh)),
@@ -300,7 +309,8 @@ mod tests {
     #[test]
     fn a_blank_machine_installs_whatever_the_policy() {
         for policy in [Policy::Ask, Policy::Auto, Policy::Never] {
-            let blank = vec![slot(Role::Free, Content::Nothing), slot(Role::Free, Content::Nothing)];
+            let blank =
+                vec![slot(Role::Free, Content::Nothing), slot(Role::Free, Content::Nothing)];
             assert_eq!(update(&facts(blank, offer(1)), policy), Update::Install(SlotId(0)));
         }
     }
@@ -351,7 +361,10 @@ mod tests {
             (vec![slot(System, system(2, 2, Cycle::Open)), slot(Backup, old())], Some(0)),
             // Something worthless goes first.
             (vec![slot(System, system(2, 2, Cycle::Up)), slot(Deprived, old())], Some(1)),
-            (vec![slot(System, system(2, 2, Cycle::Up)), slot(Incoming, Content::Nothing)], Some(1)),
+            (
+                vec![slot(System, system(2, 2, Cycle::Up)), slot(Incoming, Content::Nothing)],
+                Some(1),
+            ),
             (
                 vec![
                     slot(System, system(2, 2, Cycle::Closed)),
@@ -364,14 +377,20 @@ mod tests {
             (vec![slot(System, old())], None),
         ] {
             let expected = into.map_or(Update::Keep(Keep::NoSlot), |n| Update::Install(SlotId(n)));
-            assert_eq!(update(&facts(slots.clone(), offer(3)), Policy::Auto), expected, "{slots:?}");
+            assert_eq!(
+                update(&facts(slots.clone(), offer(3)), Policy::Auto),
+                expected,
+                "{slots:?}"
+            );
         }
     }
 
     #[test]
     fn generations_rise() {
-        let slots =
-            vec![slot(Role::System, system(9, 4, Cycle::Up)), slot(Role::Backup, system(8, 3, Cycle::Closed))];
+        let slots = vec![
+            slot(Role::System, system(9, 4, Cycle::Up)),
+            slot(Role::Backup, system(8, 3, Cycle::Closed)),
+        ];
         assert_eq!(next_generation(&facts(slots, None)), Generation(5));
         assert_eq!(next_generation(&Facts::default()), Generation(1));
     }

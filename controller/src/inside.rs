@@ -50,7 +50,12 @@ impl Inside {
 
     /// Makes changes to the directory last.
     pub fn sync(&self) -> std::io::Result<()> {
-        let dir = rustix::fs::openat(&self.parent, ".", OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let dir = rustix::fs::openat(
+            &self.parent,
+            ".",
+            OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?;
         Ok(rustix::fs::fsync(&dir)?)
     }
 }
@@ -62,7 +67,9 @@ pub fn open_directory(root: &Path, path: &Path) -> Result<Option<OwnedFd>> {
     match openat2(&base, dotted(path), flags, Mode::empty(), ResolveFlags::IN_ROOT) {
         Ok(dir) => Ok(Some(dir)),
         Err(Errno::NOENT) => Ok(None),
-        Err(e) => Err(e).with_context(|| format!("opening {} in {}", path.display(), root.display())),
+        Err(e) => {
+            Err(e).with_context(|| format!("opening {} in {}", path.display(), root.display()))
+        }
     }
 }
 
@@ -76,7 +83,8 @@ pub fn make_directory(root: &Path, path: &Path) -> Result<OwnedFd> {
         dir = match open_directory(root, &sofar)? {
             Some(next) => next,
             None => {
-                let what = || format!("making the directory {} in {}", sofar.display(), root.display());
+                let what =
+                    || format!("making the directory {} in {}", sofar.display(), root.display());
                 mkdirat(&dir, name, Mode::from_raw_mode(0o755)).with_context(what)?;
                 open_directory(root, &sofar)?.with_context(what)?
             }

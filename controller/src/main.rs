@@ -3,7 +3,11 @@
 use std::{env, fs, io::Write as _, process::ExitCode, sync::Arc};
 
 use gse_controller::{
-    boot, cmdline::CmdLine, disk::records::CycleState, log::{self, Log}, report, rescue, supervisor,
+    boot,
+    cmdline::CmdLine,
+    disk::records::CycleState,
+    log::{self, Log},
+    report, rescue, supervisor,
 };
 
 const USAGE: &str = "usage: gse-controller up|closed

@@ -6,13 +6,19 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use rustix::mount::{mount_bind_recursive, mount_move, unmount as umount2};
 pub use rustix::mount::UnmountFlags;
+use rustix::mount::{mount_bind_recursive, mount_move, unmount as umount2};
 use sys_mount::Mount;
 pub use sys_mount::MountFlags;
 
 /// Mounts `source` at `target`, which is made where it is missing.
-pub fn mount(source: &Path, target: &Path, fstype: &str, flags: MountFlags, data: &str) -> Result<()> {
+pub fn mount(
+    source: &Path,
+    target: &Path,
+    fstype: &str,
+    flags: MountFlags,
+    data: &str,
+) -> Result<()> {
     fs::create_dir_all(target).ok();
     Mount::builder()
         .fstype(fstype)
@@ -20,7 +26,9 @@ pub fn mount(source: &Path, target: &Path, fstype: &str, flags: MountFlags, data
         .data(data)
         .mount(source, target)
         .map(drop)
-        .with_context(|| format!("mounting {} ({fstype}) at {}", source.display(), target.display()))
+        .with_context(|| {
+            format!("mounting {} ({fstype}) at {}", source.display(), target.display())
+        })
 }
 
 /// Mounts a kernel filesystem, such as `proc`, unless something is mounted there already.
@@ -46,7 +54,8 @@ pub fn bind(from: &Path, to: &Path) -> Result<()> {
 
 /// Changes the flags of the filesystem at `target`, as for `mount -o remount,ro`.
 pub fn remount(target: &Path, flags: MountFlags) -> Result<()> {
-    let bits = rustix::mount::MountFlags::from_bits_retain(u32::try_from(flags.bits()).unwrap_or(0));
+    let bits =
+        rustix::mount::MountFlags::from_bits_retain(u32::try_from(flags.bits()).unwrap_or(0));
     rustix::mount::mount_remount(target, bits, "")
         .with_context(|| format!("remounting {}", target.display()))
 }
@@ -81,7 +90,8 @@ fn parse_mountinfo(text: &str) -> Vec<PathBuf> {
         .filter_map(|line| line.split(' ').nth(4))
         .map(|path| {
             let mut plain = path.to_owned();
-            for (escaped, c) in [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")] {
+            for (escaped, c) in [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
+            {
                 plain = plain.replace(escaped, c);
             }
             PathBuf::from(plain)

@@ -1,9 +1,16 @@
 //! Phase 9: what is mounted over the read-only root.
 
-use std::{fs, os::fd::AsRawFd as _, path::{Path, PathBuf}};
+use std::{
+    fs,
+    os::fd::AsRawFd as _,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, Result, bail};
-use gse_protocol::config::{Mounts, mounts::{Bind, Tmpfs}};
+use gse_protocol::config::{
+    Mounts,
+    mounts::{Bind, Tmpfs},
+};
 
 use crate::{
     copy::copy_tree,
@@ -28,11 +35,18 @@ pub fn mount_points(config: &Mounts, userdata: bool) -> Vec<String> {
 /// Mounts everything that the configuration names over the system at `root`. One that fails is
 /// reported and left out: a machine with one directory less is better than none. Without `/etc` in
 /// memory, however, the system would share what must be its own, so that is an error.
-pub fn mount_all(root: &Path, config: &Mounts, userdata: Option<(&Path, &str)>, log: &Log) -> Result<()> {
+pub fn mount_all(
+    root: &Path,
+    config: &Mounts,
+    userdata: Option<(&Path, &str)>,
+    log: &Log,
+) -> Result<()> {
     for tmpfs in &config.tmpfs {
         match mount_tmpfs(root, tmpfs) {
             Err(e) if tmpfs.path == "/etc" => return Err(e),
-            Err(e) => log.warn(format_args!("{} stays as the image has it: {}", tmpfs.path, reason(&e))),
+            Err(e) => {
+                log.warn(format_args!("{} stays as the image has it: {}", tmpfs.path, reason(&e)))
+            }
             Ok(()) => log.debug(format_args!("{} is in memory", tmpfs.path)),
         }
     }
@@ -64,9 +78,15 @@ fn mount_tmpfs(root: &Path, tmpfs: &Tmpfs) -> Result<()> {
         if tmpfs.keep {
             for entry in fs::read_dir(&covered).context("listing the image's directory")? {
                 let entry = entry.context("listing the image's directory")?;
-                copy_tree(&entry.path(), &stage.join(entry.file_name()))
-                    .with_context(|| format!("copying the image's {} into memory (size: {})", tmpfs.path,
-                        tmpfs.size.map_or("half of the memory".to_owned(), |s| format!("{} bytes", s.0))))?;
+                copy_tree(&entry.path(), &stage.join(entry.file_name())).with_context(|| {
+                    format!(
+                        "copying the image's {} into memory (size: {})",
+                        tmpfs.path,
+                        tmpfs
+                            .size
+                            .map_or("half of the memory".to_owned(), |s| format!("{} bytes", s.0))
+                    )
+                })?;
             }
         }
         mount::move_to(stage, &covered)
@@ -96,7 +116,8 @@ fn target(root: &Path, path: &str) -> Result<(std::os::fd::OwnedFd, PathBuf)> {
 /// The image's `/etc/fstab` with `root` as it is mounted, and without lines for what the controller has
 /// mounted already. The real init would otherwise mount the root writable, or cover a tmpfs.
 pub fn fstab(image: &str, root: &str, mounted: &[String]) -> String {
-    let mut out = format!("# The first line is the controller's; the rest is the image's.\n{root}\n");
+    let mut out =
+        format!("# The first line is the controller's; the rest is the image's.\n{root}\n");
     for line in image.lines() {
         let point = match line.split_whitespace().nth(1) {
             Some(point) if !line.trim_start().starts_with('#') => point,

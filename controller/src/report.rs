@@ -43,8 +43,9 @@ impl BootReport {
     }
 
     fn load() -> Result<Self> {
-        let bytes = fs::read(FILE)
-            .with_context(|| format!("reading {FILE}: was this system started by the controller?"))?;
+        let bytes = fs::read(FILE).with_context(|| {
+            format!("reading {FILE}: was this system started by the controller?")
+        })?;
         serde_json::from_slice(&bytes).with_context(|| format!("reading {FILE}"))
     }
 }
@@ -76,12 +77,17 @@ pub fn report(state: CycleState, log: &Log) -> Result<()> {
 
 /// The records lie on a read-only root. btrfs mounts its top-level subvolume writable beside it; for
 /// ext4 and XFS read-only is a property of the whole filesystem, so the root is writable for a moment.
-fn with_records(boot: &BootReport, log: &Log, work: impl FnOnce(&Records) -> Result<()>) -> Result<()> {
+fn with_records(
+    boot: &BootReport,
+    log: &Log,
+    work: impl FnOnce(&Records) -> Result<()>,
+) -> Result<()> {
     let open = |top: &Path| Records::open(top)?.context("this system has no .gse folder");
     if boot.filesystem == Filesystem::Btrfs {
         let flags = MountFlags::NODEV | MountFlags::NOSUID | MountFlags::NOEXEC;
         let device = Path::new(&boot.device);
-        let top = Mounted::new(device, boot.filesystem, Path::new(TOP), flags, Some("subvolid=5"), log)?;
+        let top =
+            Mounted::new(device, boot.filesystem, Path::new(TOP), flags, Some("subvolid=5"), log)?;
         let done = open(top.path()).and_then(|records| work(&records));
         top.unmount()?;
         return done;

@@ -3,12 +3,7 @@
 //! The shell is for who knows the password whose hash is in the configuration. Without a hash there is
 //! no shell: pulling a network cable must not give anybody root.
 
-use std::{
-    fs,
-    path::Path,
-    process::Command,
-    time::Duration,
-};
+use std::{fs, path::Path, process::Command, time::Duration};
 
 use gse_protocol::config;
 use sha_crypt::{PasswordVerifier as _, ShaCrypt};
@@ -66,7 +61,8 @@ impl Choice {
 /// Talks to the person, if there is one.
 pub fn run() -> Choice {
     let policy = policy();
-    let reason = fs::read_to_string(FAILURE).unwrap_or_else(|_| "the reason was not kept".to_owned());
+    let reason =
+        fs::read_to_string(FAILURE).unwrap_or_else(|_| "the reason was not kept".to_owned());
     let wait = Duration::from_secs(u64::from(policy.reboot_after));
     let shell = SHELLS.into_iter().find(|path| Path::new(path).exists());
     let shell = shell.zip(policy.password.as_deref());
@@ -99,7 +95,9 @@ pub fn run() -> Choice {
                 (Some(choice), _, _) => return choice,
                 (None, "s" | "shell", Some((shell, hash))) => open_shell(shell, hash, wait),
                 (None, "", _) => {}
-                (None, _, _) => println!("r, b or o{}", if shell.is_some() { ", or s" } else { "" }),
+                (None, _, _) => {
+                    println!("r, b or o{}", if shell.is_some() { ", or s" } else { "" })
+                }
             },
         }
     }
@@ -189,7 +187,9 @@ mod tests {
 
     #[test]
     fn a_choice_survives_the_way_to_the_supervisor() {
-        for (word, choice) in [("r", Choice::Retry), ("reboot", Choice::Reboot), (" o ", Choice::PowerOff)] {
+        for (word, choice) in
+            [("r", Choice::Retry), ("reboot", Choice::Reboot), (" o ", Choice::PowerOff)]
+        {
             assert_eq!(Choice::from_word(word), Some(choice));
             assert_eq!(Choice::from_code(choice.code()), Some(choice));
         }

@@ -1,7 +1,11 @@
 //! The services by which the booted system tells the controller that it is up, and that it is going
 //! down. They are written into the tmpfs `/etc`, so that any image takes part without being changed.
 
-use std::{fs, os::unix::fs::{PermissionsExt as _, symlink}, path::Path};
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt as _, symlink},
+    path::Path,
+};
 
 use anyhow::{Context as _, Result};
 

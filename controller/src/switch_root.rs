@@ -8,7 +8,10 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use rustix::{
-    fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, openat, openat2, fstat, fstatfs, statat, unlinkat},
+    fs::{
+        AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, fstat, fstatfs, openat, openat2,
+        statat, unlinkat,
+    },
     process::{chdir, chroot},
 };
 
@@ -82,8 +85,10 @@ pub fn check_init(root: &Path, init: &str) -> Result<()> {
     let dir = openat(CWD, root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .with_context(|| format!("opening {}", root.display()))?;
     let flags = OFlags::PATH | OFlags::CLOEXEC;
-    let file = openat2(&dir, init, flags, Mode::empty(), ResolveFlags::IN_ROOT)
-        .with_context(|| format!("the image has no {init}; name its init in controller/boot.toml, [init] path"))?;
+    let file =
+        openat2(&dir, init, flags, Mode::empty(), ResolveFlags::IN_ROOT).with_context(|| {
+            format!("the image has no {init}; name its init in controller/boot.toml, [init] path")
+        })?;
     let stat = fstat(&file).with_context(|| format!("looking at {init}"))?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || stat.st_mode & 0o111 == 0 {
         bail!("the image's {init} is no program");

@@ -23,8 +23,8 @@ fn files() -> Files {
     let sources = format!("servers = [\"http://gse.example\"]\nkeys = [\"{}\"]\n", public(&PAIR));
     BTreeMap::from([
         ("sources.toml".to_owned(), file(sources)),
-        ("controller/boot.toml".to_owned(), file("[health]\ntries = 3\n")),
-        ("controller/system/etc/motd".to_owned(), file("welcome\n")),
+        ("controller/boot.toml".to_owned(), file("[rescue]\nreboot_after = 3\n")),
+        ("controller/system/files/etc/motd".to_owned(), file("welcome\n")),
     ])
 }
 
@@ -81,8 +81,8 @@ fn a_bundle_reads_back_as_it_was_packed() {
     let bundle = Bundle::open(&tar, &sign(&PAIR, Kind::Config, 7, &tar), &keys()).unwrap();
     assert_eq!((bundle.serial, bundle.created), (Serial(7), 1_700_000_000));
     assert_eq!(bundle.sources.servers, ["http://gse.example/"]);
-    assert_eq!(bundle.boot.health.tries, 3);
-    assert_eq!(bundle.system, BTreeMap::from([("etc/motd".to_owned(), file("welcome\n"))]));
+    assert_eq!(bundle.boot.rescue.reboot_after, 3);
+    assert_eq!(bundle.system, BTreeMap::from([("files/etc/motd".to_owned(), file("welcome\n"))]));
     assert_eq!(pack(Serial(7), 1_700_000_000, &files()).unwrap(), tar);
 }
 

@@ -34,13 +34,6 @@ fn typos_name_file_line_and_nearest_key() {
         ("boot", "[updat]\n", "controller/boot.toml:1: ", "update"),
         ("boot", "# x\n[update]\npolcy = \"ask\"\n", "controller/boot.toml:3: ", "policy"),
         ("boot", "[update]\npolicy = \"aks\"\n", "controller/boot.toml:2: ", "ask"),
-        ("boot", "[update]\nmode = \"inplace\"\n", "controller/boot.toml:2: ", "in-place"),
-        (
-            "boot",
-            "[health]\nunclean_shutdown = 1\n",
-            "controller/boot.toml:2: ",
-            "unclean_shutdowns",
-        ),
         ("boot", "rescue.pasword = \"x\"\n", "controller/boot.toml:1: ", "password"),
         ("network", "[[interfaces]]\n", "controller/network.toml:1: ", "interface"),
         ("network", "[[interface]]\nmatch.nam = \"x\"\n", "controller/network.toml:2: ", "name"),

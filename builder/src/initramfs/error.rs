@@ -5,7 +5,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use gse_protocol::config;
+use gse_protocol::config::drives::Filesystem;
+
+use crate::publish;
 
 /// Why an initramfs cannot be built.
 #[derive(Debug, thiserror::Error)]
@@ -61,13 +63,8 @@ pub enum Error {
         tried: Vec<String>,
     },
     /// Mistakes in the configuration.
-    #[error("the configuration in {} cannot be used:\n  {}", path.display(), lines(errors))]
-    Config {
-        /// The configuration.
-        path: PathBuf,
-        /// Each mistake in it.
-        errors: Vec<config::Error>,
-    },
+    #[error("the configuration cannot be used:\n{0}")]
+    Config(#[from] publish::Error),
     /// The configuration trusts nobody.
     #[error(
         "{}/sources.toml has no key in `keys`, so the machines could trust no system: make a pair \
@@ -119,7 +116,7 @@ pub enum Error {
         /// The program.
         tool: &'static str,
         /// What it is for.
-        filesystem: config::drives::Filesystem,
+        filesystem: Filesystem,
         /// The package that has it.
         package: &'static str,
     },
@@ -206,8 +203,4 @@ fn known(others: &[String]) -> String {
 
 fn meant(near: &[String]) -> String {
     if near.is_empty() { String::new() } else { format!(" (did you mean {}?)", near.join(" or ")) }
-}
-
-fn lines(errors: &[config::Error]) -> String {
-    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n  ")
 }

@@ -166,7 +166,7 @@ fn add_modules(
         let file = directory.path.join(path);
         let bytes = compressed::read(&file)?;
         let firmware = elf::firmware_of(&bytes).map_err(|why| Error::damaged(&file, why))?;
-        Ok((bytes, firmware))
+        Ok::<_, Error>((bytes, firmware))
     })?;
     let mut wanted = BTreeSet::new();
     for (path, (bytes, firmware)) in paths.into_iter().zip(read) {

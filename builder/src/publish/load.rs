@@ -8,6 +8,7 @@ use std::{
     path::Path,
 };
 
+use crate::secrets::secret;
 use gse_protocol::config::{
     Error as Mistake, Sources,
     bundle::{self, Files, MAX_BUNDLE},
@@ -148,21 +149,4 @@ enum Unread {
 
 fn plain_name(name: &OsStr) -> Option<&str> {
     name.to_str().filter(|n| !n.contains(char::is_control))
-}
-
-/// What kind of secret this is, if it is one: keys that sign, and keys of hosts and users.
-fn secret(bytes: &[u8]) -> Option<&'static str> {
-    let text = String::from_utf8_lossy(bytes);
-    text.lines().map(str::trim).find_map(|line| {
-        if line.starts_with("-----BEGIN ") && line.ends_with("PRIVATE KEY-----") {
-            Some("a private key")
-        } else if line.starts_with("AGE-SECRET-KEY-1") {
-            Some("a private key of age")
-        // 158 bytes that begin with "Ed" in base64, by minisign's secret key format.
-        } else if line.starts_with("RW") && line.len() == 212 {
-            Some("a secret key that signs")
-        } else {
-            None
-        }
-    })
 }

@@ -83,7 +83,8 @@ impl Machine {
     }
 
     fn make_place(&self, config: &Bundle, place: &Place) -> Result<bool> {
-        let Some(wanted) = config.drives.partition(place.role).filter(|_| place.filesystem.is_none())
+        let Some(wanted) =
+            config.drives.partition(place.role).filter(|_| place.filesystem.is_none())
         else {
             return Ok(false);
         };

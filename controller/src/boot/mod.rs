@@ -64,14 +64,17 @@ pub fn run(log: Arc<Log>, cmdline: CmdLine) -> Result<Handover> {
 
     let embedded = config::embedded(Path::new(CONFIG_D), built)?;
     store_rescue(&embedded)?;
-    let (mut config, floor, mut disks) = log.phase("export config.d", || machine.export(embedded))?;
+    let (mut config, floor, mut disks) =
+        log.phase("export config.d", || machine.export(embedded))?;
     store_rescue(&config)?;
 
     let network = log.phase("network", || machine.network(&config, &disks));
-    let server = network.as_ref().and_then(|_| {
-        log.phase("fetch config", || online::choose(&machine, &config))
-    });
-    if let Some(fetched) = server.as_ref().and_then(|s| online::newer_config(&machine, s, &config, floor)) {
+    let server = network
+        .as_ref()
+        .and_then(|_| log.phase("fetch config", || online::choose(&machine, &config)));
+    if let Some(fetched) =
+        server.as_ref().and_then(|s| online::newer_config(&machine, s, &config, floor))
+    {
         log.info(format_args!("configuration {} fetched", fetched.bundle.serial));
         config = fetched.bundle.clone();
         store_rescue(&config)?;
@@ -89,7 +92,11 @@ pub fn run(log: Arc<Log>, cmdline: CmdLine) -> Result<Handover> {
             new_system::install(&machine, &config, server, &disks, &facts, slot)
         });
         if let Err(e) = installed {
-            log.warn(format_args!("version {} was not installed: {}", server.chosen.release.version, reason(&e)));
+            log.warn(format_args!(
+                "version {} was not installed: {}",
+                server.chosen.release.version,
+                reason(&e)
+            ));
             failure = Some(e);
         }
         disks = machine.probe(&config)?;
@@ -128,10 +135,11 @@ impl Machine {
     /// Phase 1. Waits for the disks that the configuration names, because BOOTFS may keep a newer one.
     fn export(&self, embedded: Bundle) -> Result<(Bundle, Serial, Disks)> {
         let disks = self.wait_for_disks(&embedded)?;
-        let kept = disks.found.boot.as_ref().filter(|boot| boot.filesystem.is_some()).and_then(|boot| {
-            let mounted = self.mount_place(boot, Access::ReadOnly)?;
-            config::kept(mounted.path(), &embedded.sources.keys, &self.log)
-        });
+        let kept =
+            disks.found.boot.as_ref().filter(|boot| boot.filesystem.is_some()).and_then(|boot| {
+                let mounted = self.mount_place(boot, Access::ReadOnly)?;
+                config::kept(mounted.path(), &embedded.sources.keys, &self.log)
+            });
         // A replayed older configuration is refused even while the embedded one counts; the same one is
         // then taken again.
         let floor = match &kept {
@@ -192,7 +200,9 @@ fn explain(reason: &Keep, facts: &Facts) -> String {
         Keep::NoOffer => format!("no server to compare with; installed: {installed}"),
         Keep::Current => format!("{installed} is the newest"),
         Keep::Older => format!("{installed} stays: the server's {offered} is older"),
-        Keep::Policy => format!("{installed} stays: update.policy is \"never\" (the server has {offered})"),
+        Keep::Policy => {
+            format!("{installed} stays: update.policy is \"never\" (the server has {offered})")
+        }
         Keep::Declined => format!("{installed} stays: {offered} was not wanted now"),
         Keep::NoSlot => format!(
             "{installed} stays: every slot holds a system that is needed; list a BACKUPFS in \
@@ -204,6 +214,7 @@ fn explain(reason: &Keep, facts: &Facts) -> String {
 /// Leaves a copy of this program for the booted system, which reports to it.
 fn leave_program() -> Result<()> {
     let target = Path::new(crate::services::PROGRAM);
-    fs::copy("/proc/self/exe", target).with_context(|| format!("copying to {}", target.display()))?;
+    fs::copy("/proc/self/exe", target)
+        .with_context(|| format!("copying to {}", target.display()))?;
     Ok(())
 }

@@ -42,7 +42,12 @@ pub(super) fn install(
     let (index, index_bytes, index_signature) = fetch_index(server, config)?;
 
     let slot = slots::disk_slot(disks, target)?;
-    log.info(format_args!("installing {} {} into {}", release.name, release.version, slot.device.display()));
+    log.info(format_args!(
+        "installing {} {} into {}",
+        release.name,
+        release.version,
+        slot.device.display()
+    ));
     let slot = format(machine, config, disks, facts, target)?;
 
     let top = mount::mount_slot_top(&slot, Path::new(SCRATCH), Access::ReadWrite, log)?;
@@ -54,11 +59,17 @@ pub(super) fn install(
         &release.image.path,
         release.image.size,
         Retry::default(),
-        |switch| log.warn(format_args!("{}; going on at byte {} from {}", switch.error, switch.at, switch.next)),
+        |switch| {
+            log.warn(format_args!(
+                "{}; going on at byte {} from {}",
+                switch.error, switch.at, switch.next
+            ))
+        },
     );
     let total = index.packed_size();
     let progress = |done| log.progress("installing", done, total);
-    let report = install::install(&index, &mut image, directory.as_fd(), &progress, &Limits::default())?;
+    let report =
+        install::install(&index, &mut image, directory.as_fd(), &progress, &Limits::default())?;
     log.debug(format_args!("{report:?}"));
     drop(directory);
 
@@ -80,7 +91,11 @@ pub(super) fn install(
 fn fetch_index(server: &Server, config: &Bundle) -> Result<(Index, Vec<u8>, String)> {
     let release = &server.chosen.release;
     if release.index.size > MAX_PACKED {
-        bail!("the index of {} has {} bytes, which no image needs", release.version, release.index.size);
+        bail!(
+            "the index of {} has {} bytes, which no image needs",
+            release.version,
+            release.index.size
+        );
     }
     let mut last = None;
     for base in &server.chosen.servers {
@@ -88,13 +103,19 @@ fn fetch_index(server: &Server, config: &Bundle) -> Result<(Index, Vec<u8>, Stri
         let fetched = (|| -> Result<_> {
             let bytes = server.client.get_small(&url, release.index.size)?;
             if Sha256::of(&bytes) != release.index.sha256 {
-                bail!("{url}: this is not the index that the release names: publish the image again");
+                bail!(
+                    "{url}: this is not the index that the release names: publish the image again"
+                );
             }
-            let signature = server.client.get_small(&format!("{url}.minisig"), MAX_SIGNATURE as u64)?;
+            let signature =
+                server.client.get_small(&format!("{url}.minisig"), MAX_SIGNATURE as u64)?;
             let signature = String::from_utf8_lossy(&signature).into_owned();
-            let index = Index::open(&bytes, &signature, &config.sources.keys).with_context(|| url.clone())?;
+            let index = Index::open(&bytes, &signature, &config.sources.keys)
+                .with_context(|| url.clone())?;
             if index.packed_size() != release.image.size {
-                bail!("{url}: it describes another image than the release: publish the image again");
+                bail!(
+                    "{url}: it describes another image than the release: publish the image again"
+                );
             }
             Ok((index, bytes, signature))
         })();
@@ -107,7 +128,13 @@ fn fetch_index(server: &Server, config: &Bundle) -> Result<(Index, Vec<u8>, Stri
 }
 
 /// Gives the slot a new filesystem with the label INCOMING.
-fn format(machine: &Machine, config: &Bundle, disks: &Disks, facts: &Facts, target: SlotId) -> Result<Slot> {
+fn format(
+    machine: &Machine,
+    config: &Bundle,
+    disks: &Disks,
+    facts: &Facts,
+    target: SlotId,
+) -> Result<Slot> {
     let slot = slots::disk_slot(disks, target)?;
     let role = if target.0 == 0 { PartitionRole::System } else { PartitionRole::Backup };
     let wanted = config

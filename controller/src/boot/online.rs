@@ -3,7 +3,10 @@
 use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result};
-use gse_protocol::{Serial, config::{Bundle, Sources, sources::server_url}};
+use gse_protocol::{
+    Serial,
+    config::{Bundle, Sources, sources::server_url},
+};
 
 use super::{Disks, Machine};
 use crate::{
@@ -100,7 +103,9 @@ fn sources(machine: &Machine, config: &Bundle) -> Sources {
     for url in machine.cmdline.values("gse.server") {
         match server_url(url.to_owned()) {
             Ok(url) => sources.servers.insert(0, url),
-            Err(e) => machine.log.warn(format_args!("gse.server= on the kernel command line: {}", e.message)),
+            Err(e) => machine
+                .log
+                .warn(format_args!("gse.server= on the kernel command line: {}", e.message)),
         }
     }
     sources

@@ -18,9 +18,7 @@ use crate::{
     files,
     handover::Handover,
     log::{Log, reason},
-    mount,
-    mounts,
-    network,
+    mount, mounts, network,
     report::{BootReport, boot_id},
     services,
     switch_root::{NEW_ROOT, check_init},
@@ -85,7 +83,9 @@ fn check(machine: &Machine, slot: &Slot, filesystem: Filesystem) -> Result<()> {
             machine.log.warn(format_args!("{} was repaired", slot.device.display()));
             Ok(())
         }
-        Ok(FsckOutcome::Damaged(why)) => bail!("the filesystem on {} is damaged: {why}", slot.device.display()),
+        Ok(FsckOutcome::Damaged(why)) => {
+            bail!("the filesystem on {} is damaged: {why}", slot.device.display())
+        }
         // Without its tool a filesystem that can be mounted is still better than none.
         Err(e) => {
             machine.log.warn(e);
@@ -95,12 +95,7 @@ fn check(machine: &Machine, slot: &Slot, filesystem: Filesystem) -> Result<()> {
 }
 
 /// Phase 7: the files of the configuration. SYSFS is mounted writable only if one of them differs.
-fn configure(
-    machine: &Machine,
-    config: &Bundle,
-    disks: &Disks,
-    slot: &Slot,
-) -> Result<()> {
+fn configure(machine: &Machine, config: &Bundle, disks: &Disks, slot: &Slot) -> Result<()> {
     let identity = network::identity(Path::new(SYS), None);
     let desired = system::files(&config.system, &config.machines, &identity);
     let points = mounts::mount_points(&config.mounts, disks.found.userdata.is_some());
@@ -140,7 +135,8 @@ fn with_system<T>(
 
 /// The life cycle begins: until the system says otherwise, this startup has failed.
 fn open_cycle(machine: &Machine, slot: &Slot, serial: gse_protocol::Serial) -> Result<()> {
-    let top = slot_mount::mount_slot_top(slot, Path::new(SCRATCH), Access::ReadWrite, &machine.log)?;
+    let top =
+        slot_mount::mount_slot_top(slot, Path::new(SCRATCH), Access::ReadWrite, &machine.log)?;
     let records = Records::create(top.path())?;
     let mut cycle = records.cycle().ok().flatten().unwrap_or_else(|| CycleRecord::fresh(serial));
     cycle.state = CycleState::Open;
@@ -160,9 +156,10 @@ fn mount_over(
     root: &Path,
     log: &Log,
 ) -> Result<()> {
-    let userdata = disks.found.userdata.as_ref().and_then(|place| {
-        Some((place.device.as_path(), place.filesystem.as_ref()?.kind.as_str()))
-    });
+    let userdata =
+        disks.found.userdata.as_ref().and_then(|place| {
+            Some((place.device.as_path(), place.filesystem.as_ref()?.kind.as_str()))
+        });
     mounts::mount_all(root, &config.mounts, userdata, log)?;
     if !config.mounts.tmpfs.iter().any(|tmpfs| tmpfs.path == "/etc") {
         return Ok(());

@@ -126,9 +126,13 @@ mod tests {
 
     #[test]
     fn the_images_own_file_is_kept_before_it_is_replaced() {
-        let (changes, after) =
-            plan(&files(&[("etc/a", "new")]), &[], &Applied::default(), &present(&[("etc/a", "old")]))
-                .unwrap();
+        let (changes, after) = plan(
+            &files(&[("etc/a", "new")]),
+            &[],
+            &Applied::default(),
+            &present(&[("etc/a", "old")]),
+        )
+        .unwrap();
         let path = || "etc/a".to_owned();
         assert_eq!(changes, [Change::Keep(path()), Change::Write(path(), file("new"))]);
         assert!(after.file.get("etc/a").unwrap().pristine);
@@ -146,7 +150,8 @@ mod tests {
     #[test]
     fn a_changed_file_is_written_again_and_the_first_copy_stays() {
         let desired = files(&[("etc/a", "1")]);
-        let (_, after) = plan(&desired, &[], &Applied::default(), &present(&[("etc/a", "0")])).unwrap();
+        let (_, after) =
+            plan(&desired, &[], &Applied::default(), &present(&[("etc/a", "0")])).unwrap();
         let (changes, _) =
             plan(&files(&[("etc/a", "2")]), &[], &after, &present(&[("etc/a", "1")])).unwrap();
         assert_eq!(changes, [Change::Write("etc/a".to_owned(), file("2"))]);
@@ -155,10 +160,10 @@ mod tests {
     #[test]
     fn what_leaves_the_configuration_goes_back_to_the_images_own() {
         let desired = files(&[("etc/a", "x"), ("etc/new", "x")]);
-        let (_, after) = plan(&desired, &[], &Applied::default(), &present(&[("etc/a", "0")])).unwrap();
+        let (_, after) =
+            plan(&desired, &[], &Applied::default(), &present(&[("etc/a", "0")])).unwrap();
         let (changes, after) = plan(&BTreeMap::new(), &[], &after, &present(&[])).unwrap();
-        let expected =
-            [Change::Restore("etc/a".to_owned()), Change::Remove("etc/new".to_owned())];
+        let expected = [Change::Restore("etc/a".to_owned()), Change::Remove("etc/new".to_owned())];
         assert_eq!(changes, expected);
         assert_eq!(after, Applied::default());
     }

@@ -1,18 +1,17 @@
 //! The effects of phase 7.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    io,
-    os::unix::fs::PermissionsExt as _,
-    path::Path,
-};
+use std::{collections::BTreeMap, fs, io, os::unix::fs::PermissionsExt as _, path::Path};
 
 use anyhow::{Context as _, Result};
 use gse_protocol::config::{self, bundle::File};
 
 use super::{Applied, AppliedFile, Change, Current};
-use crate::{copy::copy_tree, files, inside::{self, Inside}, log::{Log, reason}};
+use crate::{
+    copy::copy_tree,
+    files,
+    inside::{self, Inside},
+    log::{Log, reason},
+};
 
 const RECORD: &str = "applied.toml";
 const PRISTINE: &str = "pristine";
@@ -24,7 +23,9 @@ const UNDO: &str = "undo";
 pub fn load(gse: &Path) -> Result<Applied> {
     let path = gse.join(RECORD);
     match fs::read_to_string(&path) {
-        Ok(text) => config::parse(RECORD, &text).with_context(|| format!("reading {}", path.display())),
+        Ok(text) => {
+            config::parse(RECORD, &text).with_context(|| format!("reading {}", path.display()))
+        }
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Applied::default()),
         Err(e) => Err(e).with_context(|| format!("reading {}", path.display())),
     }
@@ -44,7 +45,8 @@ pub fn current<'p>(
             Err(e) => return Err(e).with_context(|| format!("looking at /{path} of the image")),
             Ok(meta) if meta.is_dir() => Current::Directory,
             Ok(meta) if meta.is_file() => {
-                let bytes = fs::read(&at).with_context(|| format!("reading /{path} of the image"))?;
+                let bytes =
+                    fs::read(&at).with_context(|| format!("reading /{path} of the image"))?;
                 Current::File(File { mode: meta.permissions().mode() & 0o7777, bytes })
             }
             Ok(_) => Current::Other,
@@ -56,7 +58,14 @@ pub fn current<'p>(
 
 /// Makes the changes to the system at `root`, whose records are in `gse`; both must be writable. If one
 /// fails, all are undone. After a power cut the next run finds what is left to do.
-pub fn run(root: &Path, gse: &Path, changes: &[Change], before: &Applied, after: &Applied, log: &Log) -> Result<()> {
+pub fn run(
+    root: &Path,
+    gse: &Path,
+    changes: &[Change],
+    before: &Applied,
+    after: &Applied,
+    log: &Log,
+) -> Result<()> {
     let undo = gse.join(UNDO);
     remove_all(&undo)?;
     let mut done = Vec::new();
@@ -80,7 +89,10 @@ pub fn run(root: &Path, gse: &Path, changes: &[Change], before: &Applied, after:
         record(gse, after)
     })();
     if let Err(e) = result {
-        log.warn(format_args!("the configuration could not be applied; the system stays as it was: {}", reason(&e)));
+        log.warn(format_args!(
+            "the configuration could not be applied; the system stays as it was: {}",
+            reason(&e)
+        ));
         for path in done.into_iter().rev() {
             restore(root, path, &undo)?;
         }
@@ -168,7 +180,8 @@ fn remove(root: &Path, path: &str) -> Result<()> {
 fn record(gse: &Path, applied: &Applied) -> Result<()> {
     let path = gse.join(RECORD);
     let text = toml::to_string(applied).context("writing down what was applied")?;
-    files::replace(&path, text.as_bytes(), 0o600).with_context(|| format!("writing {}", path.display()))
+    files::replace(&path, text.as_bytes(), 0o600)
+        .with_context(|| format!("writing {}", path.display()))
 }
 
 fn remove_all(path: &Path) -> Result<()> {

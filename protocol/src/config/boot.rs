@@ -31,11 +31,7 @@ pub struct Update {
 
 impl Default for Update {
     fn default() -> Self {
-        Self {
-            policy: Policy::Auto,
-            ask_timeout: 30,
-            ask_default: Answer::Boot,
-        }
+        Self { policy: Policy::Auto, ask_timeout: 30, ask_default: Answer::Boot }
     }
 }
 

@@ -24,7 +24,8 @@ pub fn files(system: &Files, machines: &Machines, machine: &Identity) -> BTreeMa
             out.insert(target.to_owned(), file.clone());
         }
     }
-    let pattern = system.get("hostname").map(|file| String::from_utf8_lossy(&file.bytes).into_owned());
+    let pattern =
+        system.get("hostname").map(|file| String::from_utf8_lossy(&file.bytes).into_owned());
     let pattern = pattern.as_deref().and_then(|text| {
         text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'))
     });
@@ -89,14 +90,20 @@ mod tests {
             files(&system, machines, machine).remove("etc/hostname").map(|f| f.bytes)
         };
         assert_eq!(name(&Machines::default(), &machine()), Some(b"lab-0a0b0c\n".to_vec()));
-        let own = Machines::parse("[[machine]]\nmatch.serial = \"S*\"\nhostname = \"desk-{serial}\"\n");
+        let own =
+            Machines::parse("[[machine]]\nmatch.serial = \"S*\"\nhostname = \"desk-{serial}\"\n");
         assert_eq!(name(&own.unwrap_or_default(), &machine()), Some(b"desk-S1\n".to_vec()));
     }
 
     #[test]
     fn an_unknown_name_is_an_error_with_the_nearest_one() {
         let error = check(&system(&[("hostnam", "x")])).err().map(|e| e.to_string());
-        assert!(error.as_deref().is_some_and(|e| e.contains("did you mean `controller/system/hostname`?")), "{error:?}");
+        assert!(
+            error
+                .as_deref()
+                .is_some_and(|e| e.contains("did you mean `controller/system/hostname`?")),
+            "{error:?}"
+        );
         assert!(check(&system(&[("files/", "x")])).is_err());
     }
 }
