@@ -105,7 +105,6 @@ fn values_that_are_wrong_are_told_with_their_line() {
             "sources.toml:4: ",
         ),
         ("sources", "servers = []\nkeys = [\n  \"RWbad\",\n]\n", "sources.toml:3: "),
-        ("boot", "[health]\n\ntries = 0\n", "controller/boot.toml:3: "),
         ("boot", "[init]\npath = \"init\"\n", "controller/boot.toml:2: "),
         (
             "mounts",
@@ -151,8 +150,6 @@ fn values_that_could_only_fail_on_the_machine_are_refused() {
         ("sources", server("http://user@gse.example/"), "is no URL like"),
         ("sources", server("http://gse.example/?x"), "is no URL like"),
         ("sources", server("http://gse example/"), "is no URL like"),
-        ("boot", "[health]\ntries = 0\n".to_owned(), "health.tries must be at least 1"),
-        ("boot", "[health]\ntries = -1\n".to_owned(), "controller/boot.toml:2: "),
         ("boot", "[init]\npath = \"sbin/init\"\n".to_owned(), "init.path must start with /"),
         ("boot", "[rescue]\npassword = \"secret\"\n".to_owned(), "is not a hash"),
         ("boot", "[rescue]\npassword = \"$6$salt$hash\"\n".to_owned(), "fine"),
