@@ -20,11 +20,15 @@ const STATELESS: &str = "mount -o ro -t ext4 /dev/vda /new\n\
 
 #[test]
 fn the_debian_tree_boots_stateless_to_a_login_and_shuts_down() {
+    let tree = tree().unwrap();
+    for own in ["etc/hostname", "etc/machine-id", "etc/ssh"] {
+        assert!(!tree.join(own).exists(), "each machine has its own {own}");
+    }
     let dir = scratch();
     let image = dir.path().join("disk");
     let disk = Disk::blank(&image, 1 << 30).unwrap();
     let mut mkfs = Command::new("mkfs.ext4");
-    mkfs.args(["-q", "-d"]).arg(tree().unwrap()).arg(&image);
+    mkfs.args(["-q", "-d"]).arg(&tree).arg(&image);
     assert!(mkfs.status().unwrap().success());
     let kernel = kernel(Flavour::Cloud).unwrap();
     let spec = machine(dir.path(), &kernel, &["virtio_pci", "virtio_blk"], STATELESS).disk(disk);
@@ -42,10 +46,13 @@ fn the_debian_tree_boots_stateless_to_a_login_and_shuts_down() {
     machine.console.expect("Runlevel: default", LONG).unwrap();
     machine.console.send_line("poweroff").unwrap();
     assert_eq!(machine.wait_exit(LONG).unwrap(), Exit::Shutdown);
-    for l in machine.console.lines() {
-        println!("{:8.2} {}", l.at.as_secs_f32(), l.text);
-    }
-    println!("{}", Timeline::of(&machine.console.lines()));
+
+    let timeline = Timeline::of(&machine.console.lines());
+    let stages =
+        ["kernel", "the system's own init", "default runlevel begins", "login prompt", "off"];
+    let times =
+        stages.map(|stage| timeline.at(stage).unwrap_or_else(|| panic!("no {stage}:\n{timeline}")));
+    assert!(times.is_sorted(), "{timeline}");
 
     let machine = spec.start().unwrap();
     machine.console.expect("lab-1 login:", LONG).unwrap();
