@@ -7,10 +7,22 @@ use std::{
     os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::Command,
-    sync::LazyLock,
+    sync::{Arc, LazyLock},
+    time::{Duration, Instant},
 };
 
-use gse_controller::{cmdline::CmdLine, drivers::Drivers, log::Log};
+use gse_controller::{
+    cmdline::CmdLine,
+    drivers::{Drivers, Hotplug},
+    log::Log,
+};
+use nix::{
+    sched::{CloneFlags, unshare},
+    sys::stat::Mode,
+};
+
+/// Longer than any wait that works.
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// A stock kernel's tree, and its release.
 static KERNEL: LazyLock<(PathBuf, String)> = LazyLock::new(|| {
@@ -202,4 +214,104 @@ fn a_module_that_does_not_load_is_no_more_than_a_message() {
         assert!(!drivers.load_named(name, &log), "{name}");
     }
     assert!(drivers.load_named("ext4", &log), "built in");
+}
+
+/// A root whose one module is a named pipe: whoever loads it opens it, which can be seen.
+struct Watched {
+    root: tempfile::TempDir,
+    pipe: PathBuf,
+}
+
+impl Watched {
+    fn new(pattern: &str) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let modules = root.path().join("lib/modules/1.0");
+        fs::create_dir_all(&modules).unwrap();
+        fs::write(modules.join("modules.dep"), "driver.ko:\n").unwrap();
+        fs::write(modules.join("modules.alias"), format!("alias {pattern} driver\n")).unwrap();
+        let pipe = modules.join("driver.ko");
+        nix::unistd::mkfifo(&pipe, Mode::S_IRWXU).unwrap();
+        Self { root, pipe }
+    }
+
+    /// Starts with a sysfs of the test's own.
+    fn start(&self) -> Hotplug {
+        let log = Arc::new(Log::console());
+        let drivers = Drivers::open(self.root.path(), "1.0", &CmdLine::default(), &log);
+        Hotplug::start(Arc::new(drivers), self.root.path().join("sys"), log).unwrap()
+    }
+
+    /// Waits until the module is being loaded, and lets that end.
+    fn loaded(self) {
+        fs::OpenOptions::new().write(true).open(&self.pipe).unwrap();
+    }
+}
+
+#[test]
+fn the_drivers_of_devices_that_are_there_are_loaded_at_the_start() {
+    let watched = Watched::new("pci:v00001234d*");
+    let device = watched.root.path().join("sys/devices/pci0000:00/0000:00:04.0");
+    fs::create_dir_all(&device).unwrap();
+    fs::write(device.join("modalias"), "pci:v00001234d00005678sv0sd0\n").unwrap();
+    let hotplug = watched.start();
+    watched.loaded();
+    assert_eq!(hotplug.wait_until(MINUTE, || hotplug.coldplugged().then_some(7)), Some(7));
+}
+
+#[test]
+fn the_driver_of_a_device_that_appears_is_loaded() {
+    // A device of this machine, which the kernel announces once more when it is asked to.
+    let (uevent, modalias) = fs::read_dir("/sys/devices/platform")
+        .unwrap()
+        .flatten()
+        .find_map(|device| {
+            let modalias = fs::read_to_string(device.path().join("modalias")).ok()?;
+            Some((device.path().join("uevent"), modalias.trim().to_owned()))
+        })
+        .unwrap();
+    let watched = Watched::new(&modalias);
+    let hotplug = watched.start();
+    fs::write(uevent, "add").unwrap();
+    watched.loaded();
+    drop(hotplug);
+}
+
+#[test]
+fn whoever_waits_is_woken_by_each_event() {
+    let root = tempfile::tempdir().unwrap();
+    // Each probe makes the event that ends the next wait. Without them it would take a second each.
+    std::thread::spawn(move || {
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        let log = Arc::new(Log::console());
+        let drivers = Drivers::open(root.path(), "1.0", &CmdLine::default(), &log);
+        let hotplug = Hotplug::start(Arc::new(drivers), root.path().join("sys"), log).unwrap();
+        let start = Instant::now();
+        let mut count = 0;
+        let found = hotplug.wait_until(MINUTE, || {
+            count += 1;
+            let name = format!("v{count}");
+            let made = Command::new("ip").args(["link", "add", &name, "type", "veth"]).status();
+            assert!(made.unwrap().success());
+            (count == 40).then_some(count)
+        });
+        assert_eq!(found, Some(40));
+        assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
+    })
+    .join()
+    .unwrap();
+}
+
+#[test]
+fn a_wait_ends_with_its_time() {
+    let watched = Watched::new("x");
+    let hotplug = watched.start();
+    let mut probes = 0;
+    let start = Instant::now();
+    let found: Option<()> = hotplug.wait_until(Duration::from_millis(1500), || {
+        probes += 1;
+        None
+    });
+    assert!(found.is_none() && probes >= 2, "{probes}");
+    assert!(start.elapsed() >= Duration::from_millis(1500));
+    assert_eq!(hotplug.wait_until(Duration::ZERO, || Some(1)), Some(1), "asked once at least");
 }

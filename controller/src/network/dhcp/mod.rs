@@ -35,6 +35,7 @@ const MAX_MESSAGE: u16 = 1472;
 /// Ethernet, in RFC 1700's list of hardware types.
 const ETHERNET: u8 = 1;
 
+/// What a server is asked for; nothing else is read of its replies.
 const WANTED: [OptionCode; 10] = [
     OptionCode::SubnetMask,
     OptionCode::ClasslessStaticRoute,
@@ -201,7 +202,7 @@ impl Exchange {
         options.insert(DhcpOption::ClientIdentifier(identifier));
         options.insert(DhcpOption::ClassIdentifier(b"gse".to_vec()));
         options.insert(DhcpOption::MaxMessageSize(MAX_MESSAGE));
-        options.insert(DhcpOption::ParameterRequestList(WANTED.to_vec()));
+        options.insert(DhcpOption::ParameterRequestList(WANTED.into()));
         message
     }
 }

@@ -116,7 +116,7 @@ mod tests {
             assert_eq!(unwrap(good.get(..length).unwrap()), None, "cut to {length}");
         }
         for (at, byte) in
-            [(0, 0x65), (0, 0x44), (6, 0x20), (9, 6), (10, 0xff), (21, 80), (23, 80), (25, 4)]
+            [(0, 0x65), (0, 0x44), (6, 0x20), (9, 6), (10, 0xff), (21, 80), (23, 80), (24, 9)]
         {
             let mut bad = good.clone();
             *bad.get_mut(at).unwrap() = byte;

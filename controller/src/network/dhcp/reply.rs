@@ -2,17 +2,17 @@
 
 use std::net::Ipv4Addr;
 
-use dhcproto::{
-    Decodable as _, Decoder,
-    v4::{DhcpOption, HType, Message, MessageType, Opcode},
-};
+use dhcproto::v4::{DhcpOption, HType, MessageType, Opcode, OptionCode, borrowed::Message};
 use gse_protocol::config::network::Cidr;
 
-use super::super::{
-    kernel_ip::{classful, prefix_of},
-    link::Mac,
-    netlink::{Route, broadcast, first},
-    setup::Settings,
+use super::{
+    super::{
+        kernel_ip::{classful, prefix_of},
+        link::Mac,
+        netlink::{Route, broadcast, first},
+        setup::Settings,
+    },
+    WANTED,
 };
 
 /// The least that a link must carry (RFC 791 says 68; nothing that is in use is below this).
@@ -38,7 +38,7 @@ pub(super) struct Reply {
 impl Reply {
     /// Reads a message. `None` for what is malformed, or meant for somebody else.
     pub(super) fn parse(payload: &[u8], mac: Mac, transaction: u32) -> Option<Self> {
-        let message = Message::decode(&mut Decoder::new(payload)).ok()?;
+        let message = Message::new(payload).ok()?;
         let ours = message.opcode() == Opcode::BootReply
             && message.htype() == HType::Eth
             && message.xid() == transaction
@@ -49,42 +49,49 @@ impl Reply {
         }
         let mut kind = None;
         let mut server = None;
-        let mut routers: &[Ipv4Addr] = &[];
+        let mut routers = Vec::new();
         let mut classless = None;
         let mut mask = None;
+        let mut domains: Vec<String> = Vec::new();
         let mut given = Settings::fixed(Cidr { address: message.yiaddr(), prefix: 32 }, None);
-        for (_, option) in message.opts().iter() {
+        // Only what was asked for is read: dhcproto asserts that some others are well-formed.
+        let read = |code| code == OptionCode::MessageType || WANTED.contains(&code);
+        let options = message.opts().filter(|option| read(option.code()));
+        for option in options.filter_map(|option| option.into_option().ok()) {
             match option {
                 DhcpOption::MessageType(MessageType::Offer) => kind = Some(Kind::Offer),
                 DhcpOption::MessageType(MessageType::Ack) => kind = Some(Kind::Ack),
                 DhcpOption::MessageType(MessageType::Nak) => kind = Some(Kind::Nak),
-                DhcpOption::ServerIdentifier(address) => server = Some(*address),
-                DhcpOption::SubnetMask(address) => mask = Some(*address),
+                DhcpOption::ServerIdentifier(address) => server = Some(address),
+                DhcpOption::SubnetMask(address) => mask = Some(address),
                 DhcpOption::Router(addresses) => routers = addresses,
                 DhcpOption::ClasslessStaticRoute(routes) => {
-                    classless = Some(routes.iter().map(|(to, via)| Route {
+                    classless = Some(routes.into_iter().map(|(to, via)| Route {
                         to: Cidr { address: to.network(), prefix: to.prefix_len() },
-                        via: Some(*via).filter(|via| !via.is_unspecified()),
+                        via: Some(via).filter(|via| !via.is_unspecified()),
                     }));
                 }
                 DhcpOption::DomainNameServer(addresses) => {
-                    given.dns = addresses.iter().copied().filter(|a| is_station(*a)).collect();
+                    given.dns = addresses.into_iter().filter(|a| is_station(*a)).collect();
                 }
-                DhcpOption::Hostname(name) => given.hostname = domain(name),
-                // The search list, where there is one, comes later and writes over this.
+                DhcpOption::Hostname(name) => given.hostname = domain(&name),
                 DhcpOption::DomainName(names) => {
-                    given.search = names.split_whitespace().filter_map(domain).collect();
+                    domains = names.split_whitespace().filter_map(domain).collect();
                 }
                 DhcpOption::DomainSearch(names) => {
                     let names = names.iter().map(|name| name.to_ascii());
                     given.search = names.filter_map(|name| domain(&name)).collect();
                 }
-                DhcpOption::InterfaceMtu(mtu) if *mtu >= LEAST_MTU => {
-                    given.mtu = Some(u32::from(*mtu));
+                DhcpOption::InterfaceMtu(mtu) if mtu >= LEAST_MTU => {
+                    given.mtu = Some(u32::from(mtu));
                 }
-                DhcpOption::AddressLeaseTime(seconds) => given.lease_seconds = Some(*seconds),
+                DhcpOption::AddressLeaseTime(seconds) => given.lease_seconds = Some(seconds),
                 _ => {}
             }
+        }
+        // The search list, where there is one, has the domain in it if it is to be searched.
+        if given.search.is_empty() {
+            given.search = domains;
         }
         let settings = network(message.yiaddr(), mask).map(|address| {
             let usable = |via: Ipv4Addr| is_station(via) && via != address.address;
@@ -92,7 +99,7 @@ impl Reply {
             let routes = match classless {
                 Some(routes) => routes.filter(|route| route.via.is_none_or(usable)).collect(),
                 None => {
-                    let router = routers.iter().copied().find(|via| usable(*via));
+                    let router = routers.into_iter().find(|via| usable(*via));
                     Settings::fixed(address, router).routes
                 }
             };

@@ -1,0 +1,187 @@
+//! Machines, cables, switches and servers out of network namespaces. Everything goes when it is dropped.
+
+use std::{
+    fs::File,
+    io::{BufRead as _, BufReader},
+    net::{Ipv4Addr, UdpSocket},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    thread,
+};
+
+use gse_controller::{
+    cmdline::CmdLine,
+    drivers::{Drivers, Hotplug},
+    log::Log,
+    network::{NetworkError, Online, bring_up},
+};
+use gse_protocol::config::Network;
+use nix::sched::{CloneFlags, setns};
+use tempfile::TempDir;
+
+/// A network namespace.
+pub(crate) struct Host {
+    name: String,
+}
+
+impl Host {
+    pub(crate) fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("gse-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        run(Command::new("ip").args(["netns", "add", &name]));
+        Self { name }
+    }
+
+    /// Does `work` in a thread that is in this namespace.
+    pub(crate) fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let namespace = File::open(Path::new("/run/netns").join(&self.name)).unwrap();
+        thread::scope(|scope| {
+            let inside = scope.spawn(|| {
+                setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
+                work()
+            });
+            match inside.join() {
+                Ok(value) => value,
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        })
+    }
+
+    /// `ip -n HOST WORDS…`, and what it prints.
+    pub(crate) fn ip(&self, words: &str) -> String {
+        let mut command = Command::new("ip");
+        command.args(["-n", &self.name]).args(words.split(' '));
+        String::from_utf8(run(&mut command).stdout).unwrap()
+    }
+
+    /// A cable from a card of this host to one of another, without carrier.
+    pub(crate) fn cable(&self, card: &str, other: &Host, other_card: &str) {
+        let (here, there) = (&self.name, &other.name);
+        run(Command::new("ip")
+            .args(["link", "add", card, "netns", here, "type", "veth"])
+            .args(["peer", "name", other_card, "netns", there]));
+    }
+
+    /// Says when a line with all of `words` comes from `ip monitor link`; `act` is done before the waiting.
+    pub(crate) fn when_link(&self, words: &[&str], act: impl FnOnce()) {
+        let mut monitor = Command::new("ip");
+        monitor.args(["-n", &self.name, "monitor", "link"]).stdout(Stdio::piped());
+        let mut monitor = Process(monitor.spawn().unwrap());
+        act();
+        let lines = BufReader::new(monitor.0.stdout.take().unwrap()).lines();
+        let found = lines.map(Result::unwrap).any(|l| words.iter().all(|w| l.contains(w)));
+        assert!(found, "ip monitor ended");
+    }
+
+    /// The controller's part, on this host.
+    pub(crate) fn bring_up(&self, config: &str, cmdline: &str) -> Result<Booted, NetworkError> {
+        let config = Network::parse(config).unwrap();
+        let directory = TempDir::new().unwrap();
+        let resolv_conf = directory.path().join("etc/resolv.conf");
+        let online = self.run(|| {
+            let cmdline = CmdLine::parse(cmdline);
+            let log = Arc::new(Log::console());
+            let drivers = Arc::new(Drivers::open(directory.path(), "none", &cmdline, &log));
+            let sys = directory.path().join("sys");
+            let hotplug = Hotplug::start(drivers, sys, Arc::clone(&log)).unwrap();
+            bring_up(&config, &cmdline, &hotplug, &log, &resolv_conf)
+        })?;
+        Ok(Booted { online, resolv_conf, _directory: directory })
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        // A test that fails must not be hidden behind what is left to clean up.
+        let _ = Command::new("ip").args(["netns", "del", &self.name]).status();
+    }
+}
+
+/// A machine whose network is up.
+#[derive(Debug)]
+pub(crate) struct Booted {
+    pub(crate) online: Online,
+    pub(crate) resolv_conf: PathBuf,
+    _directory: TempDir,
+}
+
+/// A child that ends with the test.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A DHCP and DNS server. It knows `files.gse.example`.
+pub(crate) struct Dnsmasq {
+    _process: Process,
+    _directory: TempDir,
+}
+
+impl Dnsmasq {
+    /// Gives the card of `host` the first address of 10.77.NET.0/24 and serves the rest.
+    pub(crate) fn start(host: &Host, card: &str, net: u8, options: &[&str]) -> Self {
+        host.ip(&format!("addr add 10.77.{net}.1/24 dev {card}"));
+        host.ip(&format!("link set {card} up"));
+        let directory = TempDir::new().unwrap();
+        let mut command = Command::new("ip");
+        command
+            .args(["netns", "exec", &host.name, "dnsmasq", "--keep-in-foreground", "--no-ping"])
+            .args(["--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--user=root"])
+            .args(["--log-facility=-", "--pid-file=", "--bind-dynamic", "--dhcp-authoritative"])
+            .arg(format!("--dhcp-leasefile={}", directory.path().join("leases").display()))
+            .arg(format!("--interface={card}"))
+            .arg(format!("--dhcp-range=10.77.{net}.50,10.77.{net}.90,255.255.255.0,2h"))
+            .args(["--host-record=files.gse.example,10.77.9.9", "--local=/gse.example/"])
+            .args(options)
+            .stderr(Stdio::piped());
+        let mut process = Process(command.spawn().unwrap());
+        // It says so when it serves; what it says afterwards is read so that it never blocks.
+        let mut lines = BufReader::new(process.0.stderr.take().unwrap()).lines();
+        let mut said = Vec::new();
+        loop {
+            let line = lines.next().unwrap_or_else(|| panic!("dnsmasq ended: {said:?}")).unwrap();
+            if line.contains("DHCP, sockets bound") || line.contains("DHCP, IP range") {
+                break;
+            }
+            said.push(line);
+        }
+        thread::spawn(move || lines.for_each(drop));
+        Self { _process: process, _directory: directory }
+    }
+}
+
+/// A switch without servers: its ports are cards of its host, and the first packets are lost while
+/// spanning tree makes up its mind (twice `delay` seconds).
+pub(crate) fn slow_switch(host: &Host, cards: &[&str], delay: u32) {
+    let hundredths = delay * 100;
+    host.ip(&format!("link add br0 type bridge stp_state 1 forward_delay {hundredths}"));
+    host.ip("link set br0 up");
+    for card in cards {
+        host.ip(&format!("link set {card} master br0"));
+        host.ip(&format!("link set {card} up"));
+    }
+}
+
+/// A socket on a DHCP server's port of the card's link, for servers that dnsmasq is too good to be.
+pub(crate) fn server_socket(host: &Host, card: &str, address: Ipv4Addr) -> UdpSocket {
+    host.ip(&format!("addr add {address}/24 dev {card}"));
+    host.ip(&format!("link set {card} up"));
+    host.ip(&format!("route add 255.255.255.255/32 dev {card}"));
+    let socket = host.run(|| UdpSocket::bind("0.0.0.0:67").unwrap());
+    socket.set_broadcast(true).unwrap();
+    socket
+}
+
+fn run(command: &mut Command) -> Output {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    output
+}
