@@ -1,7 +1,7 @@
 //! One try to get onto the network, over all links at once.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     hash::{BuildHasher as _, RandomState},
     io,
     os::fd::AsFd as _,
@@ -36,7 +36,7 @@ pub(super) struct Attempt<'a> {
     log: &'a Log,
     events: LinkEvents,
     /// By the kernel's index.
-    ports: HashMap<u32, Port>,
+    ports: BTreeMap<u32, Port>,
     start: Instant,
     /// When the first usable link had a carrier.
     carrier_since: Option<Duration>,
@@ -64,7 +64,7 @@ impl<'a> Attempt<'a> {
             hotplug,
             log,
             events,
-            ports: HashMap::new(),
+            ports: BTreeMap::new(),
             start: Instant::now(),
             carrier_since: None,
         })
