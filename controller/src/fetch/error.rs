@@ -52,6 +52,20 @@ pub enum Problem {
     /// Another part of the file than was asked for.
     #[error("the server sent another range than it was asked for ({0})")]
     Range(String),
+    /// Another file than the index describes.
+    #[error("this file has {found} bytes, and the index says {expected}: it is another release's")]
+    OtherFile {
+        /// Its length.
+        found: u64,
+        /// The image's length.
+        expected: u64,
+    },
+    /// Bytes that are not those that were signed.
+    #[error("what it sent is not what was signed")]
+    Forged,
+    /// There is no server.
+    #[error("no server is named")]
+    NoServer,
     /// HTTPS, and nothing to check certificates against.
     #[error(
         "no certificates to check HTTPS with: name a PEM file as tls_roots in sources.toml, or use http"

@@ -50,12 +50,6 @@ pub struct RemoteError {
     pub last: FetchError,
 }
 
-/// The servers all have another file than the index describes, or there are none.
-fn no_server(path: &str, at: u64, size: u64) -> RemoteError {
-    let problem = Problem::Other("no server is left to try".to_owned());
-    RemoteError { at, size, last: problem.at(path) }
-}
-
 /// What is known of a server.
 #[derive(Debug)]
 struct Server {
@@ -155,16 +149,12 @@ impl<'a> RemoteImage<'a> {
         let stream = match &mut self.stream {
             Some(stream) => stream,
             none => {
-                let server = self.servers.get_mut(self.current);
-                let server = server.ok_or_else(|| Problem::Other("no such server".to_owned()))?;
+                let server = self.servers.get_mut(self.current).ok_or(Problem::NoServer)?;
                 let url = format!("{}{}", server.base, self.path);
                 let part = self.client.open_range(&url, self.at).map_err(|e| e.problem)?;
-                if let Some(total) = part.total.filter(|total| *total != self.size) {
+                if let Some(found) = part.total.filter(|total| *total != self.size) {
                     server.unfit = true;
-                    return Err(Problem::Other(format!(
-                        "this file has {total} bytes, and the index says {}: another release",
-                        self.size
-                    )));
+                    return Err(Problem::OtherFile { found, expected: self.size });
                 }
                 none.insert(part.stream)
             }
@@ -180,24 +170,21 @@ impl<'a> RemoteImage<'a> {
         self.stream = None;
         self.fresh = 0;
         self.failures += 1;
-        let url = self.servers.get(self.current).map_or("", |s| &s.base).to_owned() + &self.path;
-        let error = problem.at(&url);
+        let error = problem.at(&self.url());
         let fit = self.servers.iter().filter(|s| !s.unfit).count();
         let round = u32::try_from(fit).unwrap_or(u32::MAX);
         if fit == 0 || self.failures >= round.saturating_mul(self.retry.rounds) {
             return Err(RemoteError { at: self.at, size: self.size, last: error });
         }
-        if self.failures % round == 0 {
+        if self.failures.is_multiple_of(round) {
             thread::sleep(self.retry.pause);
         }
-        self.next_server();
-        let next = self.servers.get(self.current).map_or("", |s| s.base.as_str());
-        (self.on_switch)(&Switch { error: &error, next, at: self.at });
+        self.switch(&error, self.at);
         Ok(())
     }
 
-    /// The next server that is fit; the same one if it is the only one.
-    fn next_server(&mut self) {
+    /// Goes to the next server that is fit; to the same one if it is the only one.
+    fn switch(&mut self, error: &FetchError, at: u64) {
         self.stream = None;
         let count = self.servers.len();
         let after = (1..=count).map(|step| (self.current + step) % count);
@@ -205,6 +192,12 @@ impl<'a> RemoteImage<'a> {
         if let Some(next) = after.into_iter().find(fit) {
             self.current = next;
         }
+        let next = self.servers.get(self.current).map_or("", |s| s.base.as_str());
+        (self.on_switch)(&Switch { error, next, at });
+    }
+
+    fn url(&self) -> String {
+        self.servers.get(self.current).map_or("", |s| s.base.as_str()).to_owned() + &self.path
     }
 }
 
@@ -221,16 +214,10 @@ impl FrameSource for RemoteImage<'_> {
         avoid: Option<Origin>,
         packed: &mut Vec<u8>,
     ) -> Result<Origin, SourceError> {
-        if self.servers.is_empty() {
-            return Err(SourceError::new(no_server(&self.path, self.at, self.size)));
-        }
+        // Other threads may have found the same server out before: then it is not the current one.
         if avoid == Some(Origin(self.current)) {
-            let base = self.servers.get(self.current).map_or("", |s| &s.base);
-            let problem = Problem::Other("this is not what was signed".to_owned());
-            let error = problem.at(&format!("{base}{}", self.path));
-            self.next_server();
-            let next = self.servers.get(self.current).map_or("", |s| s.base.as_str());
-            (self.on_switch)(&Switch { error: &error, next, at: frame.packed_offset });
+            let error = Problem::Forged.at(&self.url());
+            self.switch(&error, frame.packed_offset);
         }
         if self.at != frame.packed_offset {
             self.at = frame.packed_offset;
@@ -240,10 +227,19 @@ impl FrameSource for RemoteImage<'_> {
         let mut filled = 0;
         while let Some(buffer) = packed.get_mut(filled..).filter(|b| !b.is_empty()) {
             match self.read_some(buffer).map_err(SourceError::new)? {
-                0 => return Err(SourceError::new(no_server(&self.path, self.at, self.size))),
+                0 => {
+                    let size = self.size;
+                    let last =
+                        Problem::Cut { got: size, expected: frame_end(frame) }.at(&self.path);
+                    return Err(SourceError::new(RemoteError { at: size, size, last }));
+                }
                 got => filled += got,
             }
         }
         Ok(Origin(self.current))
     }
+}
+
+fn frame_end(frame: &PlacedFrame) -> u64 {
+    frame.packed_offset.saturating_add(frame.frame.packed.into())
 }

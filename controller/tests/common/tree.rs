@@ -8,7 +8,7 @@ use std::{
         ffi::OsStrExt as _,
         fs::{FileExt as _, MetadataExt as _, PermissionsExt as _, symlink},
     },
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use gse_protocol::index::Xattr;
@@ -32,9 +32,13 @@ pub fn walk(root: &Path) -> Vec<Node> {
     out
 }
 
+/// `root` itself for the empty path, also if it is a file.
+pub fn join(root: &Path, path: &[u8]) -> PathBuf {
+    if path.is_empty() { root.to_owned() } else { root.join(OsStr::from_bytes(path)) }
+}
+
 fn descend(root: &Path, path: &[u8], out: &mut Vec<Node>) {
-    let at = root.join(OsStr::from_bytes(path));
-    let at = if path.is_empty() { root } else { &at };
+    let at = &join(root, path);
     let meta = fs::symlink_metadata(at).unwrap();
     let is_dir = meta.is_dir();
     out.push(Node { path: path.to_vec(), meta, xattrs: xattrs(at) });
@@ -74,7 +78,7 @@ pub fn describe(root: &Path) -> Vec<String> {
         .iter()
         .filter(|n| n.path != b"lost+found")
         .map(|Node { path, meta, xattrs }| {
-            let at = root.join(OsStr::from_bytes(path));
+            let at = join(root, path);
             let is_dir = meta.is_dir();
             let content = if meta.is_file() {
                 gse_protocol::Sha256::of(&fs::read(&at).unwrap()).to_string()
@@ -83,8 +87,9 @@ pub fn describe(root: &Path) -> Vec<String> {
             } else {
                 format!("{:x}", meta.rdev())
             };
-            let name =
-                first_name.entry(meta.ino()).or_insert_with(|| path.escape_ascii().to_string());
+            let name = first_name
+                .entry((meta.dev(), meta.ino()))
+                .or_insert_with(|| path.escape_ascii().to_string());
             format!(
                 "{} ={} {:o} {}:{} {}.{:09} {} links:{} {content} {xattrs:?}",
                 path.escape_ascii(),
