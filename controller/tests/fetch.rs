@@ -8,7 +8,7 @@ use std::{
     io::Read as _,
     net::TcpListener,
     os::fd::AsFd as _,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, mpsc},
     thread,
     time::Duration,
 };
@@ -43,7 +43,7 @@ fn client() -> Client {
 
 /// For servers that hang: no test waits for them longer than this.
 fn impatient() -> Client {
-    let short = Duration::from_millis(400);
+    let short = Duration::from_secs(1);
     let patience = Patience {
         connect: short,
         answer: short,
@@ -78,6 +78,7 @@ mod small_files {
 
     #[test]
     fn what_is_wrong_is_said_with_the_url() {
+        let other = with(Answer::Right);
         for (answer, wanted) in [
             (Answer::Status(404), "HTTP status 404"),
             (Answer::Status(500), "HTTP status 500"),
@@ -85,7 +86,7 @@ mod small_files {
             (Answer::Hang, "no answer in time"),
             (Answer::HangAfter(4), "no answer in time"),
             (Answer::CutAfter(4), "file: "),
-            (Answer::Redirect("https://127.0.0.1:1/".into()), "redirected"),
+            (Answer::Redirect(other.url().replace("http:", "https:")), "redirected"),
             (Answer::Redirect("ftp://127.0.0.1:1/".into()), "file: "),
             (Answer::Redirect("file".into()), "too many redirects"),
         ] {
@@ -257,9 +258,27 @@ mod servers {
     fn the_first_that_answers_well_is_taken_and_the_rest_kept_but_for_the_bad() {
         let signer = Signer::new();
         let hanging = publishing(&signer, 3, |_| Answer::Hang);
-        let broken = publishing(&signer, 3, |_| Answer::Status(500));
-        let forged = publishing(&Signer::new(), 3, |_| Answer::Right);
-        let good = publishing(&signer, 3, |_| Answer::Right);
+        // The good one answers when the bad ones have: after that they have little time left.
+        let (sender, answered) = mpsc::channel();
+        let (from_broken, from_forged) = (sender.clone(), sender);
+        let broken = publishing(&signer, 3, move |_| {
+            from_broken.send(()).unwrap();
+            Answer::Status(500)
+        });
+        let forged = publishing(&Signer::new(), 3, move |r: &Request| {
+            if r.path == "latest.toml" {
+                from_forged.send(()).unwrap();
+            }
+            Answer::Right
+        });
+        let answered = Mutex::new(answered);
+        let good = publishing(&signer, 3, move |r: &Request| {
+            if r.number == 0 {
+                let answered = answered.lock().unwrap();
+                (0..2).for_each(|_| answered.recv().unwrap());
+            }
+            Answer::Right
+        });
         let all = [hanging.url(), broken.url(), forged.url(), good.url(), refused(), good.url()];
         let chosen = choose(&client(), &sources(&signer, &all)).unwrap();
         assert_eq!(chosen.release.serial, Serial(3));
