@@ -410,12 +410,15 @@ mod images {
 
     const QUICK: Retry = Retry { rounds: 3, pause: Duration::ZERO, progress: 1000 };
 
-    /// Reads a whole image, and says where it went on.
+    /// Where in the image, and on which server, reading went on.
+    type Switches = Vec<(u64, String)>;
+
+    /// Reads a whole image.
     fn read(
         client: Client,
         servers: &[&Server],
         size: usize,
-    ) -> (Result<Vec<u8>, String>, Vec<(u64, String)>) {
+    ) -> (Result<Vec<u8>, String>, Switches) {
         let urls: Vec<String> = servers.iter().map(|s| s.url()).collect();
         let switches = Mutex::new(Vec::new());
         let mut bytes = Vec::new();

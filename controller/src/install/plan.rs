@@ -289,7 +289,7 @@ mod tests {
 
     #[test]
     fn threads_are_as_many_as_memory_holds_frames_and_at_least_one() {
-        let mut index = index(&[(0, 8 << 20); 12], &[]);
+        let mut index = index(&[(0, 12)], &[1; 12]);
         index.frames =
             vec![Frame { packed: 4 << 20, unpacked: 8 << 20, sha256: Sha256([0; 32]) }; 12];
         let plan = Plan::new(&index).unwrap();
