@@ -124,6 +124,10 @@ impl From<io::Error> for Problem {
             Err(e) if e.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => {
                 Self::Tls(e.to_string())
             }
+            // The standard library has no kind for what getaddrinfo says, only these words.
+            Err(e) if e.to_string().starts_with("failed to lookup address information") => {
+                Self::NoAddress
+            }
             Err(e) => Self::Connection(e),
         }
     }
