@@ -16,7 +16,7 @@ use super::{
 /// Adds the firmware that is there. The answer is how many files are not: no host has them all.
 pub(super) fn add(
     tree: &mut Tree,
-    places: &[PathBuf],
+    place: &Path,
     release: &str,
     wanted: &BTreeSet<String>,
 ) -> Result<usize, Error> {
@@ -24,7 +24,7 @@ pub(super) fn add(
         Path::new(name).components().all(|c| matches!(c, std::path::Component::Normal(_)))
     };
     let wanted: Vec<_> = wanted.iter().filter(safe).collect();
-    let found = parallel::map(&wanted, |name| match find(places, release, name) {
+    let found = parallel::map(&wanted, |name| match find(place, release, name) {
         Some(path) => compressed::read(&path).map(|bytes| Some(((*name).clone(), bytes))),
         None => Ok(None),
     })?;
@@ -36,10 +36,10 @@ pub(super) fn add(
 }
 
 /// In the kernel's order: `fw_path` in its `drivers/base/firmware_loader/main.c`.
-fn find(places: &[PathBuf], release: &str, name: &str) -> Option<PathBuf> {
+fn find(place: &Path, release: &str, name: &str) -> Option<PathBuf> {
     let below =
         [format!("updates/{release}"), "updates".to_owned(), release.to_owned(), String::new()];
-    let directories = places.iter().flat_map(|place| below.iter().map(move |b| place.join(b)));
+    let directories = below.iter().map(|b| place.join(b));
     let candidates =
         directories.flat_map(|d| Compression::ALL.map(|(_, end)| d.join(format!("{name}{end}"))));
     candidates.into_iter().find(|path| path.is_file())
@@ -47,12 +47,12 @@ fn find(places: &[PathBuf], release: &str, name: &str) -> Option<PathBuf> {
 
 /// The tree of the early archive: all microcode that this host has for each maker's processors, in one file
 /// each. Path and form: the kernel's `Documentation/arch/x86/microcode.rst`.
-pub(super) fn microcode(places: &[PathBuf]) -> Result<Option<Tree>, Error> {
+pub(super) fn microcode(place: &Path) -> Result<Option<Tree>, Error> {
     let makers = [("intel-ucode", "GenuineIntel"), ("amd-ucode", "AuthenticAMD")];
     let mut tree = Tree::default();
     for (directory, maker) in makers {
         let mut blob = Vec::new();
-        for path in places.iter().flat_map(|p| files_in(&p.join(directory))) {
+        for path in files_in(&place.join(directory)) {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let (name, _) = Compression::split(&name);
             // Intel's are named by family, model and stepping; AMD's end with .bin, among signatures.

@@ -218,11 +218,11 @@ impl ModuleDirectory {
         Ok(())
     }
 
-    /// Where its firmware is: of the system that it belongs to, and of this host.
-    pub(super) fn firmware(&self) -> Vec<PathBuf> {
+    /// Where firmware for it is: in the system that it belongs to, else on this host.
+    pub(super) fn firmware(&self) -> PathBuf {
         let own = self.path.join("../../firmware");
         let host = PathBuf::from("/lib/firmware");
-        if own.is_dir() { vec![own] } else { vec![host] }
+        if own.is_dir() { own } else { host }
     }
 }
 

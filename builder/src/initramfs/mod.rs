@@ -101,11 +101,11 @@ pub fn build(options: &Options) -> Result<Report, Error> {
     tools::add_filesystem_tools(&mut tree, &config.filesystems())?;
     let shell = tools::add_shell(&mut tree)?;
     let wanted = add_modules(&mut tree, &directory, &kernel, &chosen)?;
-    let places = directory.firmware();
-    let firmware_missing = firmware::add(&mut tree, &places, &directory.release, &wanted)?;
+    let place = directory.firmware();
+    let firmware_missing = firmware::add(&mut tree, &place, &directory.release, &wanted)?;
 
     let mut packed = Vec::new();
-    if let Some(microcode) = firmware::microcode(&places)? {
+    if let Some(microcode) = firmware::microcode(&place)? {
         packed.push(archive::plain(&microcode, options.time)?);
     }
     packed.extend(archive::pack(&tree, options.time, archive::Effort::default())?);
