@@ -4,13 +4,12 @@ use std::{
     fs::File,
     io::{BufRead as _, BufReader},
     net::{Ipv4Addr, UdpSocket},
-    path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
+    os::fd::AsRawFd as _,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    sync::Arc,
     thread,
+    time::Duration,
 };
 
 use gse_controller::{
@@ -20,28 +19,39 @@ use gse_controller::{
     network::{NetworkError, Online, bring_up},
 };
 use gse_protocol::config::Network;
-use nix::sched::{CloneFlags, setns};
+use nix::{
+    libc::RTMGRP_LINK,
+    sched::{CloneFlags, setns, unshare},
+};
+use rustix::net::{
+    AddressFamily, RecvFlags, SocketFlags, SocketType, bind,
+    netlink::SocketAddrNetlink,
+    recv, socket_with,
+    sockopt::{Timeout, set_socket_timeout},
+};
 use tempfile::TempDir;
 
-/// A network namespace.
-pub(crate) struct Host {
-    name: String,
-}
+/// How long a test waits for what must come.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A network namespace. It has no name: it goes with the last process or file that is in it, so nothing
+/// is left behind, however a test ends.
+pub(crate) struct Host(File);
 
 impl Host {
     pub(crate) fn new() -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("gse-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        run(Command::new("ip").args(["netns", "add", &name]));
-        Self { name }
+        let made = thread::spawn(|| {
+            unshare(CloneFlags::CLONE_NEWNET).unwrap();
+            File::open("/proc/thread-self/ns/net").unwrap()
+        });
+        Self(made.join().unwrap())
     }
 
     /// Does `work` in a thread that is in this namespace.
     pub(crate) fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        let namespace = File::open(Path::new("/run/netns").join(&self.name)).unwrap();
         thread::scope(|scope| {
             let inside = scope.spawn(|| {
-                setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
+                setns(&self.0, CloneFlags::CLONE_NEWNET).unwrap();
                 work()
             });
             match inside.join() {
@@ -51,30 +61,34 @@ impl Host {
         })
     }
 
-    /// `ip -n HOST WORDS…`, and what it prints.
+    /// `ip WORDS…` on this host, and what it prints.
     pub(crate) fn ip(&self, words: &str) -> String {
-        let mut command = Command::new("ip");
-        command.args(["-n", &self.name]).args(words.split(' '));
-        String::from_utf8(run(&mut command).stdout).unwrap()
+        let output = self.run(|| Command::new("ip").args(words.split(' ')).output().unwrap());
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "ip {words}: {error}");
+        String::from_utf8(output.stdout).unwrap()
     }
 
     /// A cable from a card of this host to one of another, without carrier.
     pub(crate) fn cable(&self, card: &str, other: &Host, other_card: &str) {
-        let (here, there) = (&self.name, &other.name);
-        run(Command::new("ip")
-            .args(["link", "add", card, "netns", here, "type", "veth"])
-            .args(["peer", "name", other_card, "netns", there]));
+        let there = format!("/proc/{}/fd/{}", std::process::id(), other.0.as_raw_fd());
+        self.ip(&format!("link add {card} type veth peer name {other_card} netns {there}"));
     }
 
-    /// Says when a line with all of `words` comes from `ip monitor link`; `act` is done before the waiting.
+    /// Does `act`, and waits until `ip link` has a line with all of `words`.
     pub(crate) fn when_link(&self, words: &[&str], act: impl FnOnce()) {
-        let mut monitor = Command::new("ip");
-        monitor.args(["-n", &self.name, "monitor", "link"]).stdout(Stdio::piped());
-        let mut monitor = Process(monitor.spawn().unwrap());
+        // Listens before it acts, and looks after each event: none is missed.
+        let events = self.run(|| {
+            socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)
+                .unwrap()
+        });
+        bind(&events, &SocketAddrNetlink::new(0, RTMGRP_LINK as u32)).unwrap();
+        set_socket_timeout(&events, Timeout::Recv, Some(PATIENCE)).unwrap();
         act();
-        let lines = BufReader::new(monitor.0.stdout.take().unwrap()).lines();
-        let found = lines.map(Result::unwrap).any(|l| words.iter().all(|w| l.contains(w)));
-        assert!(found, "ip monitor ended");
+        let there = || self.ip("link").lines().any(|line| words.iter().all(|w| line.contains(w)));
+        while !there() {
+            recv(&events, [0; 32].as_mut_slice(), RecvFlags::empty()).unwrap();
+        }
     }
 
     /// The controller's part, on this host.
@@ -91,13 +105,6 @@ impl Host {
             bring_up(&config, &cmdline, &hotplug, &log, &resolv_conf)
         })?;
         Ok(Booted { online, resolv_conf, _directory: directory })
-    }
-}
-
-impl Drop for Host {
-    fn drop(&mut self) {
-        // A test that fails must not be hidden behind what is left to clean up.
-        let _ = Command::new("ip").args(["netns", "del", &self.name]).status();
     }
 }
 
@@ -131,9 +138,9 @@ impl Dnsmasq {
         host.ip(&format!("addr add 10.77.{net}.1/24 dev {card}"));
         host.ip(&format!("link set {card} up"));
         let directory = TempDir::new().unwrap();
-        let mut command = Command::new("ip");
+        let mut command = Command::new("dnsmasq");
         command
-            .args(["netns", "exec", &host.name, "dnsmasq", "--keep-in-foreground", "--no-ping"])
+            .args(["--keep-in-foreground", "--no-ping"])
             .args(["--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--user=root"])
             .args(["--log-facility=-", "--pid-file=", "--bind-dynamic", "--dhcp-authoritative"])
             .arg(format!("--dhcp-leasefile={}", directory.path().join("leases").display()))
@@ -142,7 +149,7 @@ impl Dnsmasq {
             .args(["--host-record=files.gse.example,10.77.9.9", "--local=/gse.example/"])
             .args(options)
             .stderr(Stdio::piped());
-        let mut process = Process(command.spawn().unwrap());
+        let mut process = Process(host.run(|| command.spawn().unwrap()));
         // It says so when it serves; what it says afterwards is read so that it never blocks.
         let mut lines = BufReader::new(process.0.stderr.take().unwrap()).lines();
         let mut said = Vec::new();
@@ -177,11 +184,7 @@ pub(crate) fn server_socket(host: &Host, card: &str, address: Ipv4Addr) -> UdpSo
     host.ip(&format!("route add 255.255.255.255/32 dev {card}"));
     let socket = host.run(|| UdpSocket::bind("0.0.0.0:67").unwrap());
     socket.set_broadcast(true).unwrap();
+    // A machine that asks nobody fails the test; it does not stop it.
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
     socket
-}
-
-fn run(command: &mut Command) -> Output {
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-    output
 }

@@ -11,7 +11,7 @@ use std::{net::Ipv4Addr, time::Duration};
 
 use dhcproto::{
     Encodable as _,
-    v4::{self, DhcpOption, Flags, MessageType, OptionCode},
+    v4::{self, DhcpOption, DhcpOptions, EncodeResult, MessageType, Opcode, OptionCode},
 };
 
 use self::reply::{Kind, Reply};
@@ -129,7 +129,7 @@ impl Exchange {
         self.next = now + self.wait(self.sent);
         self.sent += 1;
         // Nothing in the message can be too long for it.
-        self.message(now).to_vec().ok().map(packet::wrap)
+        self.message(now).ok().map(packet::wrap)
     }
 
     /// Takes an IPv4 packet from the link.
@@ -178,17 +178,29 @@ impl Exchange {
         wait - Duration::from_millis(quarter) + Duration::from_millis(jitter)
     }
 
-    fn message(&self, now: Duration) -> v4::Message {
-        const NONE: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
+    /// The fixed part is written here: dhcproto's `Message` draws a random number whenever one is made,
+    /// and early in a boot the kernel lets that wait for a second or more.
+    fn message(&self, now: Duration) -> EncodeResult<Vec<u8>> {
+        /// Replies are to go to all stations: some relays cannot send to an address that nobody has.
+        const BROADCAST: u16 = 0x8000;
         let Mac(hardware) = self.mac;
-        let mut message =
-            v4::Message::new_with_id(self.transaction, NONE, NONE, NONE, NONE, &hardware);
         let seconds = now.saturating_sub(self.began).as_secs();
-        // Replies to the offered address would reach us as well; but some relays cannot send them.
-        message
-            .set_secs(u16::try_from(seconds).unwrap_or(u16::MAX))
-            .set_flags(Flags::default().set_broadcast());
-        let options = message.opts_mut();
+        let mut message = vec![u8::from(Opcode::BootRequest), ETHERNET, hardware.len() as u8, 0];
+        message.extend_from_slice(&self.transaction.to_be_bytes());
+        message.extend_from_slice(&u16::try_from(seconds).unwrap_or(u16::MAX).to_be_bytes());
+        message.extend_from_slice(&BROADCAST.to_be_bytes());
+        // Addresses of the client, its own, the server's and the relay's: none yet.
+        message.extend_from_slice(&[0; 16]);
+        message.extend_from_slice(&hardware);
+        // The rest of the hardware address, the server's name and the boot file: empty.
+        message.extend_from_slice(&[0; 10 + 64 + 128]);
+        message.extend_from_slice(&v4::MAGIC);
+        message.append(&mut self.options().to_vec()?);
+        Ok(message)
+    }
+
+    fn options(&self) -> DhcpOptions {
+        let mut options = DhcpOptions::new();
         let kind = match self.state {
             State::Selecting => MessageType::Discover,
             State::Requesting { address, server } => {
@@ -198,12 +210,12 @@ impl Exchange {
             }
         };
         options.insert(DhcpOption::MessageType(kind));
-        let identifier = [ETHERNET].into_iter().chain(hardware).collect();
+        let identifier = [ETHERNET].into_iter().chain(self.mac.0).collect();
         options.insert(DhcpOption::ClientIdentifier(identifier));
         options.insert(DhcpOption::ClassIdentifier(b"gse".to_vec()));
         options.insert(DhcpOption::MaxMessageSize(MAX_MESSAGE));
-        options.insert(DhcpOption::ParameterRequestList(WANTED.into()));
-        message
+        options.insert(DhcpOption::ParameterRequestList(WANTED.to_vec()));
+        options
     }
 }
 

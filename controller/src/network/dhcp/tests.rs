@@ -40,6 +40,9 @@ fn questions_are_repeated_at_growing_distances() {
         let message = sent(&exchange.due(now).unwrap());
         assert_eq!(message.opts().msg_type(), Some(MessageType::Discover));
         assert_eq!(u64::from(message.secs()), now.as_secs());
+        assert_eq!((message.opcode(), message.htype()), (Opcode::BootRequest, v4::HType::Eth));
+        assert_eq!((message.chaddr(), message.flags().broadcast()), (&MAC.0[..], true));
+        assert!(message.yiaddr().is_unspecified() && message.sname().is_none());
         assert!(exchange.due(now).is_none(), "once is enough");
         times.push(now);
     }
