@@ -225,6 +225,11 @@ impl Drivers {
                 log.debug(format_args!("kernel module {name}: its hardware is not there"));
                 return false;
             }
+            // An initramfs has the modules that somebody chose.
+            Err(e) if e.kind() == io::ErrorKind::NotFound && !path.exists() => {
+                log.debug(format_args!("kernel module {name} is not in this image"));
+                return false;
+            }
             Err(e) => {
                 log.warn(format_args!(
                     "kernel module {name} does not load from {} ({e}); the kernel log may say why",
