@@ -28,6 +28,7 @@ use super::{
     FrameSource, InstallError,
     chain::{Chain, Link, Shared, StopOnFailure},
     error::name,
+    flush::Flusher,
     metadata::Metadata,
     place::Places,
     plan::{Part, Plan, runs},
@@ -84,7 +85,7 @@ impl<'a> Frames<'a> {
     }
 
     /// The work of one thread: frames until there are none left, or until a thread has failed.
-    pub(super) fn work(&self) -> Result<(), InstallError> {
+    pub(super) fn work(&self, flusher: &Flusher) -> Result<(), InstallError> {
         let mut stop = StopOnFailure { chain: &self.chain, done: false };
         let largest = |of: fn(&PlacedFrame) -> u32| {
             self.plan.frames.iter().map(of).max().unwrap_or(0) as usize
@@ -101,27 +102,29 @@ impl<'a> Frames<'a> {
             unpacked: Vec::with_capacity(largest(|f| f.frame.unpacked)),
             zstd,
         };
-        while worker.frame()? {}
+        while let Some(unpacked) = worker.frame()? {
+            flusher.wrote(unpacked);
+        }
         stop.done = true;
         Ok(())
     }
 }
 
 impl Worker<'_, '_> {
-    /// One frame; whether there may be more.
-    fn frame(&mut self) -> Result<bool, InstallError> {
-        let Some((number, frame)) = self.read()? else { return Ok(false) };
+    /// One frame; how many bytes were in it, or `None` if there are no more.
+    fn frame(&mut self) -> Result<Option<u64>, InstallError> {
+        let Some((number, frame)) = self.read()? else { return Ok(None) };
         self.unpack(number, &frame)?;
         let unpacked = std::mem::take(&mut self.unpacked);
         let written = self.files(&frame, &unpacked);
         self.unpacked = unpacked;
         if !written? {
-            return Ok(false);
+            return Ok(None);
         }
         let packed = u64::from(frame.frame.packed);
         let done = self.shared.done.fetch_add(packed, Ordering::Relaxed) + packed;
         (self.shared.progress)(done);
-        Ok(true)
+        Ok(Some(frame.frame.unpacked.into()))
     }
 
     /// The next frame, verified, in `self.packed`. `None`: no frame is left, or the work was stopped.

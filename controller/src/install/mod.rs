@@ -5,6 +5,7 @@
 
 mod chain;
 mod error;
+mod flush;
 mod frames;
 mod metadata;
 mod nodes;
@@ -27,6 +28,7 @@ use rustix::{
 };
 
 pub use error::{InstallError, SourceError};
+use flush::Flusher;
 use frames::Frames;
 use metadata::Metadata;
 use place::Places;
@@ -99,7 +101,15 @@ fn make(
 
     let threads = plan.workers(limits);
     let frames = Frames::new(plan, image, root, progress);
-    timed(&mut times.files, || on_threads(threads, || frames.work()))?;
+    timed(&mut times.files, || {
+        let flusher = Flusher::default();
+        thread::scope(|scope| {
+            let flushing = scope.spawn(|| flusher.work(root));
+            let files = on_threads(threads, || frames.work(&flusher));
+            flusher.end();
+            files.and(joined(flushing))
+        })
+    })?;
 
     timed(&mut times.nodes, || {
         each(cores, &plan.nodes, || {
@@ -186,13 +196,14 @@ fn on_threads(
         let threads: Vec<_> = (0..count).map(|_| scope.spawn(work)).collect();
         let mut result = Ok(());
         for thread in threads {
-            match thread.join() {
-                Ok(done) => result = result.and(done),
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
+            result = result.and(joined(thread));
         }
         result
     })
+}
+
+fn joined<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// Does some work for each of `numbers`, on some threads. `worker` is called once for each thread.
