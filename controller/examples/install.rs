@@ -1,6 +1,6 @@
 //! Installs an image from a folder, for measurements: what `gse --archive` makes, onto what is mounted.
 //!
-//! `install IMAGE_DIR PUBLIC_KEY_FILE TARGET [THREADS_MEMORY_MIB]`
+//! `install IMAGE_DIR PUBLIC_KEY_FILE TARGET [FRAME_MEMORY_MIB]`
 
 use std::{env, error::Error, fs, fs::File, os::fd::AsFd as _, path::Path, time::Instant};
 
