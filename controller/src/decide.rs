@@ -189,6 +189,7 @@ mod tests {
     use gse_protocol::Serial;
 
     use super::*;
+    use crate::facts::Offer;
 
     fn slot(role: Role, content: Content) -> Slot {
         Slot { device: "/dev/test".to_owned(), role, content }
@@ -204,8 +205,8 @@ mod tests {
         }
     }
 
-    fn offer(serial: u64) -> Option<crate::facts::Offer> {
-        Some(crate::facts::Offer {
+    fn offer(serial: u64) -> Option<Offer> {
+        Some(Offer {
             serial: Serial(serial),
             version: format!("v{serial}"),
             allow_downgrade: false,

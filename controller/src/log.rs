@@ -103,7 +103,7 @@ impl Log {
         let seconds = now.duration_since(state.since).as_secs_f64();
         let rate = if seconds > 0.0 { done as f64 / seconds } else { 0.0 };
         let left = if rate > 0.0 { total.saturating_sub(done) as f64 / rate } else { 0.0 };
-        let percent = if total == 0 { 100 } else { done.min(total) * 100 / total };
+        let percent = (done.min(total) * 100).checked_div(total).unwrap_or(100);
         let line = format!(
             "{what}: {percent:3} %, {} of {} MiB, {:.1} MiB/s, {left:.0} s left",
             done >> 20,

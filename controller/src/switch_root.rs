@@ -54,10 +54,10 @@ fn try_enter(handover: &Handover, log: &Log) -> Result<Never> {
     }
     // The initramfs is memory that nobody could reach any more. Two guards: it is a memory filesystem,
     // and what is deleted lies on it.
-    if let (Ok(fs), Ok(dir)) = (fstatfs(&old), fstat(&old)) {
-        if matches!(fs.f_type as u64, RAMFS_MAGIC | TMPFS_MAGIC) {
-            empty(&old, dir.st_dev);
-        }
+    if let (Ok(fs), Ok(dir)) = (fstatfs(&old), fstat(&old))
+        && matches!(fs.f_type as u64, RAMFS_MAGIC | TMPFS_MAGIC)
+    {
+        empty(&old, dir.st_dev);
     }
     drop(old);
     let error = Command::new(&handover.init).args(&handover.args).exec();
