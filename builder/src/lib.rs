@@ -5,6 +5,7 @@ pub mod cli;
 pub mod commands;
 pub mod initramfs;
 pub mod keys;
+pub mod lock;
 pub mod password;
 pub mod progress;
 pub mod publish;

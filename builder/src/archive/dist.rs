@@ -25,13 +25,10 @@ use gse_protocol::{
     release::MAX_RELEASE,
     sign::{Keys, Kind, MAX_SIGNATURE, Signature},
 };
-use rustix::{
-    fs::{FlockOperation, flock},
-    io::Errno,
-};
 use tempfile::TempDir;
 
 use super::error::Error;
+use crate::lock::FolderLock;
 
 /// The release pointer.
 pub const RELEASE: &str = "latest.toml";
@@ -45,7 +42,7 @@ const WORK: &str = ".unfinished-";
 pub(super) struct Dist {
     path: PathBuf,
     /// Keeps the lock.
-    directory: File,
+    directory: FolderLock,
 }
 
 impl Dist {
@@ -54,11 +51,9 @@ impl Dist {
     pub(super) fn open(path: &Path, keys: &Keys) -> Result<(Self, Option<Release>), Error> {
         let images = path.join("images");
         fs::create_dir_all(&images).map_err(Error::write("making the folder", &images))?;
-        let directory = File::open(path).map_err(Error::write("opening", path))?;
-        flock(&directory, FlockOperation::NonBlockingLockExclusive).map_err(|e| match e {
-            Errno::WOULDBLOCK => Error::Busy(path.to_owned()),
-            e => Error::write("locking", path)(e.into()),
-        })?;
+        let directory = FolderLock::take(path)
+            .map_err(Error::write("locking", path))?
+            .ok_or_else(|| Error::Busy(path.to_owned()))?;
         let dist = Self { path: path.to_owned(), directory };
         let finished = dist.finish_interrupted(keys)?;
         dist.remove_unfinished(&images)?;

@@ -21,13 +21,11 @@ use gse_protocol::{
     },
     sign::{self, Kind, PublicKey},
 };
-use rustix::{
-    fs::{FlockOperation, flock},
-    io::Errno,
-};
 
 pub use changes::{Change, Changes};
 pub use check::check;
+
+use crate::lock::FolderLock;
 
 /// What to publish, and where.
 #[derive(Debug, Clone)]
@@ -177,13 +175,10 @@ const TAR: &str = "config.tar";
 const SIGNATURE: &str = "config.tar.minisig";
 
 /// Held while the serial is read and used, so that no two configurations get the same one.
-fn lock(dist: &Path) -> Result<File, Error> {
-    let folder = File::open(dist).map_err(|e| Error::Write(dist.to_owned(), e))?;
-    match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(folder),
-        Err(Errno::WOULDBLOCK) => Err(Error::Busy(dist.to_owned())),
-        Err(e) => Err(Error::Write(dist.to_owned(), e.into())),
-    }
+fn lock(dist: &Path) -> Result<FolderLock, Error> {
+    FolderLock::take(dist)
+        .map_err(|e| Error::Write(dist.to_owned(), e))?
+        .ok_or_else(|| Error::Busy(dist.to_owned()))
 }
 
 /// Replaces a file in one step: whoever reads it, and whenever power fails, it is the old or the new.
