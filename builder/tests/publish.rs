@@ -29,7 +29,7 @@ impl Lab {
         let lab = Self { folder: tempfile::tempdir().unwrap(), pair: pair() };
         lab.sources(&[&lab.public()]);
         lab.write("controller/boot.toml", "[update]\npolicy = \"ask\"\n");
-        lab.write("controller/system/etc/motd", "welcome\n");
+        lab.write("controller/system/files/etc/motd", "welcome\n");
         lab
     }
 
@@ -121,21 +121,21 @@ fn machines_get_what_was_published_and_serials_rise() {
     let first = lab.publish().unwrap();
     assert_eq!(
         first.to_string(),
-        "configuration 1 is published\n  added    controller/boot.toml\n  added    controller/system/etc/motd\n  added    sources.toml\n"
+        "configuration 1 is published\n  added    controller/boot.toml\n  added    controller/system/files/etc/motd\n  added    sources.toml\n"
     );
     let bundle = lab.fetch();
     assert_eq!((bundle.serial, bundle.created), (Serial(1), 1_700_000_000));
-    assert_eq!(bundle.system["etc/motd"].bytes, b"welcome\n");
+    assert_eq!(bundle.system["files/etc/motd"].bytes, b"welcome\n");
     assert_eq!(names(&lab.dist()), ["config.tar", "config.tar.minisig"]);
     let mode = fs::metadata(lab.dist().join("config.tar")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o644);
 
-    lab.write("controller/system/etc/motd", "hello\n");
-    lab.write("controller/system/etc/issue", "lab\n");
+    lab.write("controller/system/files/etc/motd", "hello\n");
+    lab.write("controller/system/files/etc/issue", "lab\n");
     fs::remove_file(lab.config().join("controller/boot.toml")).unwrap();
     assert_eq!(
         lab.publish().unwrap().to_string(),
-        "configuration 2 is published\n  removed  controller/boot.toml\n  added    controller/system/etc/issue\n  changed  controller/system/etc/motd\n"
+        "configuration 2 is published\n  removed  controller/boot.toml\n  added    controller/system/files/etc/issue\n  changed  controller/system/files/etc/motd\n"
     );
     assert_eq!(lab.fetch().serial, Serial(2));
 }
@@ -151,7 +151,7 @@ fn nothing_is_written_when_nothing_has_changed() {
     assert_eq!(lab.publish().unwrap(), Outcome::Unchanged(Serial(1)));
     assert_eq!(fs::read(lab.dist().join("config.tar.minisig")).unwrap(), before);
     // Permissions alone are.
-    let motd = lab.config().join("controller/system/etc/motd");
+    let motd = lab.config().join("controller/system/files/etc/motd");
     fs::set_permissions(motd, fs::Permissions::from_mode(0o600)).unwrap();
     assert!(matches!(lab.publish().unwrap(), Outcome::Published(Serial(2), _)));
 }
@@ -170,7 +170,7 @@ fn the_same_configuration_gives_the_same_bytes() {
 fn every_mistake_of_every_file_is_told_at_once() {
     let lab = Lab::new();
     lab.write("sources.toml", "servers = []\nkeys = [\"RWnokey\"]\n");
-    lab.write("controller/boot.toml", "[update]\npolicy = \"auto\"\nmod = \"rotate\"\n");
+    lab.write("controller/boot.toml", "[update]\npolicy = \"auto\"\nask_timout = 3\n");
     lab.write("controller/network.toml", "dns = [\"1.1.1.1\"\n");
     lab.write("controller/mounts.toml", b"userdata = \"/u\"\n# \xff\n");
     lab.write("controller/drive.toml", "");
@@ -178,7 +178,7 @@ fn every_mistake_of_every_file_is_told_at_once() {
     assert_eq!(found.len(), 5, "{found:#?}");
     assert_eq!(
         found[0],
-        "controller/boot.toml:3: unknown field `mod`, expected one of `policy`, `ask_timeout`, `ask_default`, `mode`, `mkfs` (did you mean `mode`?)"
+        "controller/boot.toml:3: unknown field `ask_timout`, expected one of `policy`, `ask_timeout`, `ask_default` (did you mean `ask_timeout`?)"
     );
     assert_eq!(
         found[1],
@@ -197,15 +197,15 @@ fn what_must_not_be_published_is_refused_by_name() {
     for (name, content, sentence) in [
         ("ssh/id", "-----BEGIN OPENSSH PRIVATE KEY-----\nx\n", "this is a private key"),
         ("tls.pem", "x\n  -----BEGIN RSA PRIVATE KEY-----\n", "this is a private key"),
-        ("gse.key", &secret, "this is a secret key that signs"),
+        ("gse.key", &secret, "this is a minisign secret key"),
         ("motd~", "", "left over from an editor"),
         (".motd.swp", "", "left over from an editor"),
     ] {
         let lab = Lab::new();
-        lab.write(&format!("controller/system/{name}"), content);
+        lab.write(&format!("controller/system/files/{name}"), content);
         let found = lab.mistakes();
         assert_eq!(found.len(), 1, "{found:?}");
-        assert!(found[0].starts_with(&format!("controller/system/{name}: ")), "{found:?}");
+        assert!(found[0].starts_with(&format!("controller/system/files/{name}: ")), "{found:?}");
         assert!(found[0].contains(sentence), "{found:?}");
     }
 }
@@ -217,13 +217,13 @@ fn minisign_secret() -> String {
 #[test]
 fn links_are_followed_within_the_configuration_alone() {
     let lab = Lab::new();
-    let system = lab.config().join("controller/system");
+    let system = lab.config().join("controller/system/files");
     symlink("etc/motd", system.join("inside")).unwrap();
     assert!(matches!(lab.publish(), Ok(Outcome::Published(..))));
-    assert_eq!(lab.fetch().system["inside"].bytes, b"welcome\n");
+    assert_eq!(lab.fetch().system["files/inside"].bytes, b"welcome\n");
 
     fs::write(lab.folder.path().join("outside"), "secret").unwrap();
-    symlink("../../../outside", system.join("relative")).unwrap();
+    symlink("../../../../outside", system.join("relative")).unwrap();
     symlink("/etc/passwd", system.join("absolute")).unwrap();
     symlink("/etc", system.join("folder")).unwrap();
     symlink("etc", system.join("folder-inside")).unwrap();
@@ -245,7 +245,7 @@ fn links_are_followed_within_the_configuration_alone() {
         ("relative", leaves),
     ]
     .iter()
-    .map(|(name, message)| format!("controller/system/{name}: {message}"))
+    .map(|(name, message)| format!("controller/system/files/{name}: {message}"))
     .collect();
     assert_eq!(found, expected);
 }
@@ -338,7 +338,7 @@ fn a_published_signature_that_is_broken_stops_the_next_one() {
     let path = lab.dist().join("config.tar.minisig");
     let text = fs::read_to_string(&path).unwrap();
     fs::write(&path, text.replace("serial:1", "serial:7")).unwrap();
-    lab.write("controller/system/etc/motd", "changed\n");
+    lab.write("controller/system/files/etc/motd", "changed\n");
     let error = lab.publish().unwrap_err();
     assert!(matches!(error, Error::Published { .. }), "{error}");
     assert!(error.to_string().contains("put back the file that was published"), "{error}");

@@ -121,7 +121,7 @@ fn a_lab_machine_finds_its_drivers_in_the_default_image() {
 #[test]
 fn the_layout_is_what_the_kernel_and_the_controller_expect() {
     let lab = Lab::new();
-    lab.configure("controller/system/motd", "hello\n");
+    lab.configure("controller/system/files/etc/motd", "hello\n");
     lab.configure("system/make.conf", "for the builder alone\n");
     lab.filesystems(&["ext4"]);
     let mut options = lab.options(&stock_kernel("cloud"), &["virtio"]);
@@ -153,7 +153,10 @@ fn the_layout_is_what_the_kernel_and_the_controller_expect() {
     assert_eq!(fs::read(tree.join("init")).unwrap(), fs::read("/bin/busybox").unwrap());
     assert_eq!(fs::read_to_string(tree.join("etc/gse/stamp")).unwrap(), "1700000000\n");
     assert_eq!(fs::metadata(tree.join("init")).unwrap().mtime(), 1_700_000_000);
-    assert_eq!(fs::read(tree.join("config.d/controller/system/motd")).unwrap(), b"hello\n");
+    assert_eq!(
+        fs::read(tree.join("config.d/controller/system/files/etc/motd")).unwrap(),
+        b"hello\n"
+    );
     assert!(!tree.join("config.d/system").exists());
     assert!(!tree.join("etc/ssl").exists());
     assert!(!tree.join("sbin/mkfs.btrfs").exists());

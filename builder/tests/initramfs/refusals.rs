@@ -60,11 +60,11 @@ fn secret_keys_never_go_in() {
     let kernel = stock_kernel("cloud");
     for (file, text) in [
         (
-            "controller/system/gse.key",
+            "controller/system/files/gse.key",
             "untrusted comment: minisign encrypted secret key\nRWRTY0IyAAAAAA==\n",
         ),
         (
-            "controller/system/ssh/ssh_host_ed25519_key",
+            "controller/system/files/etc/ssh/ssh_host_ed25519_key",
             "-----BEGIN OPENSSH PRIVATE KEY-----\nb3Bl\n",
         ),
         (
@@ -74,7 +74,7 @@ fn secret_keys_never_go_in() {
     ] {
         let lab = Lab::new();
         lab.configure(file, text);
-        refused(&lab, &lab.options(&kernel, &["virtio"]), &[file, " key", "everybody"]);
+        refused(&lab, &lab.options(&kernel, &["virtio"]), &[file, " key", "keep it elsewhere"]);
     }
     // What machines do not receive is none of the image's business.
     let lab = Lab::new();
@@ -102,7 +102,7 @@ fn every_mistake_in_the_configuration_is_shown() {
         "controller/boot.toml:2",
         "did you mean `policy`?",
         "controller/network.toml:2",
-        "controller/drive.toml: no such file",
+        "controller/drive.toml: no machine reads",
         "did you mean `controller/drives.toml`?",
     ];
     refused(&lab, &options, &words);
