@@ -1,14 +1,14 @@
 # GSE. `make` alone lists what there is to make.
 
 SHELL = /bin/sh
-PREFIX ?= /usr/local
+PREFIX ?= /usr
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 BUILT  := $(TARGET)/x86_64-unknown-linux-musl
 # What `make build` leaves, with nothing else beside it. Not in TARGET, which several clones may share.
 BIN    := $(CURDIR)/target/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build lab console test fmt lint fuzz install fixtures compile programs
+.PHONY: help deps build lab console test fmt lint fuzz licences install fixtures compile programs
 
 help: ## List these targets
 	@printf 'GSE: lab machines that install, update and mend themselves\n\n'
@@ -63,14 +63,19 @@ lint: ## Check formatting, lints and shell scripts
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	shellcheck scripts/* .ci/run
 
-fuzz: ## Fuzz the parsers of signed and fetched bytes, a minute each (needs cargo-fuzz and a nightly Rust)
+fuzz: ## Fuzz the parsers of signed and fetched bytes, SECONDS=60 each (needs cargo-fuzz and a nightly Rust)
 	@command -v cargo-fuzz >/dev/null || { echo 'make fuzz: cargo install cargo-fuzz, first'; exit 1; }
-	cd fuzz && for target in $$(cargo +nightly fuzz list); do \
-		cargo +nightly fuzz run "$$target" -- -max_total_time=60 || exit 1; done
+	cd fuzz && for target in $$(cargo +nightly fuzz list); do mkdir -p corpus/$$target && \
+		cargo +nightly fuzz run "$$target" corpus/$$target seeds/$$target \
+			--target x86_64-unknown-linux-gnu -- -max_total_time=$(or $(SECONDS),60) || exit 1; done
+
+licences: ## Check licences and sources of all dependencies, offline (needs cargo-deny)
+	@command -v cargo-deny >/dev/null || { echo 'make licences: cargo install --locked cargo-deny, first'; exit 1; }
+	cargo deny --offline check licenses bans sources
 
 install: programs ## Install gse, its default configuration and documentation (DESTDIR, PREFIX)
 	install -D -m 755 $(BIN)/gse $(DESTDIR)$(PREFIX)/bin/gse
-	install -D -m 755 $(BIN)/gse-controller $(DESTDIR)$(PREFIX)/lib/gse/gse-controller
+	install -D -m 755 $(BIN)/gse-controller $(DESTDIR)$(PREFIX)/lib64/gse/gse-controller
 	find config.d docs README.md LICENSE -type f -exec sh -c 'for f; do \
-		case $$f in config.d/*) to=share/gse/$$f ;; *) to=share/doc/gse/$$f ;; esac; \
+		case $$f in config.d/*) to=lib64/gse/$$f ;; *) to=share/doc/gse/$$f ;; esac; \
 		install -D -m 644 "$$f" "$(DESTDIR)$(PREFIX)/$$to" || exit 1; done' sh {} +

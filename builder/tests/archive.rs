@@ -144,6 +144,16 @@ fn sockets_are_left_out_and_the_rest_is_packed() {
 }
 
 #[test]
+fn the_records_of_a_machine_are_left_out() {
+    let lab = Lab::new();
+    fs::create_dir_all(lab.tree.join(".gse/pristine")).unwrap();
+    fs::create_dir_all(lab.tree.join("home/.gse")).unwrap();
+    let image = lab.archive("1").unwrap().path;
+    let paths: Vec<_> = lab.index(&image).entries.into_iter().map(|e| e.path).collect();
+    assert_eq!(paths, [b"".to_vec(), b"home".to_vec(), b"home/.gse".to_vec()]);
+}
+
+#[test]
 fn an_empty_tree_is_an_image_too() {
     let lab = Lab::new();
     let summary = lab.archive("1").unwrap();

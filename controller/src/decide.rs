@@ -159,10 +159,10 @@ pub fn next_generation(facts: &Facts) -> Generation {
     facts.slots.iter().filter_map(Slot::generation).max().unwrap_or_default().next()
 }
 
-/// The slot to boot. For settled facts.
+/// The slot to boot: SYSFS, and if that cannot be started, the backup. For settled facts.
 pub fn choose(facts: &Facts) -> Result<SlotId, NothingToBoot> {
-    let system = facts.with_role(Role::System).find(|(_, s)| s.generation().is_some());
-    if let Some((id, _)) = system {
+    let bootable = |role| facts.with_role(role).find(|(_, slot)| slot.generation().is_some());
+    if let Some((id, _)) = bootable(Role::System).or_else(|| bootable(Role::Backup)) {
         return Ok(id);
     }
     if facts.slots.is_empty() {

@@ -19,7 +19,7 @@ use crate::{
 /// The most bytes that an index may have, as served.
 pub const MAX_PACKED: u64 = 128 << 20;
 /// The most bytes that an index may have, unpacked.
-pub const MAX_UNPACKED: u64 = 512 << 20;
+pub const MAX_UNPACKED: u64 = 128 << 20;
 /// The most bytes that one frame may unpack to: what a machine holds in memory, per core.
 pub const MAX_FRAME: u32 = 8 << 20;
 /// The most bytes in a path, as in Linux.
@@ -28,6 +28,8 @@ pub const MAX_PATH: usize = 4095;
 pub const MAX_XATTR_NAME: usize = 255;
 /// The most bytes in the value of an extended attribute, as in Linux (`XATTR_SIZE_MAX`).
 pub const MAX_XATTR_VALUE: usize = 64 << 10;
+/// At the top of a slot, a machine's records: no image may have anything there.
+pub const RECORDS: &[u8] = b".gse";
 /// The version of the format.
 pub const FORMAT: u32 = 1;
 
@@ -403,6 +405,9 @@ fn check_path(path: &[u8], root: bool) -> Result<(), &'static str> {
     }
     if path.starts_with(b"/") {
         return Err("has an absolute path");
+    }
+    if path == RECORDS || path.starts_with(b".gse/") {
+        return Err("lies where a machine keeps its own records");
     }
     for part in path.split(|b| *b == b'/').filter(|_| !root) {
         match part {

@@ -122,6 +122,7 @@ fn trees_that_would_harm_are_refused() {
         (vec![directory("a"), file("a//b", 0, 1)], "has an empty part or a . in its path"),
         (vec![directory("a/")], "has an empty part or a . in its path"),
         (vec![file("a\0b", 0, 1)], "has a NUL in its path"),
+        (vec![directory(".gse")], "lies where a machine keeps its own records"),
         (vec![file("x".repeat(256), 0, 1)], "has a name of over 255 bytes"),
         (vec![file("x".repeat(MAX_PATH + 1), 0, 1)], "has a path of over 4095 bytes"),
         (vec![directory("")], "is not the root, or is the root but not first"),

@@ -11,7 +11,7 @@ use std::{
 
 use gse_protocol::{
     Sha256,
-    index::{Content, Entry, Kind, Time, Xattr},
+    index::{Content, Entry, Kind, RECORDS, Time, Xattr},
 };
 use rustix::{
     buffer::spare_capacity,
@@ -96,8 +96,11 @@ impl<'r> Scanner<'r> {
         let mut raw = RawDir::new(&directory, self.directory.spare_capacity_mut());
         while let Some(item) = raw.next() {
             let item = item.map_err(|e| not_listed(path, e))?;
-            if item.file_name() != c"." && item.file_name() != c".." {
-                names.push(item.file_name().to_owned());
+            let name = item.file_name();
+            // A tree that was a slot of a machine has that machine's records, which are no part of a system.
+            let records = path.is_empty() && name.to_bytes() == RECORDS;
+            if name != c"." && name != c".." && !records {
+                names.push(name.to_owned());
             }
         }
         names.sort_unstable();
@@ -204,7 +207,9 @@ impl<'r> Scanner<'r> {
             Err(errno) => return Err(errno),
         }
         let mut xattrs = Vec::new();
-        for name in self.names.split(|b| *b == 0).filter(|n| !n.is_empty()) {
+        // XFS shows each ACL a second time, under a name of its own.
+        let real = |name: &&[u8]| !name.is_empty() && !name.starts_with(b"trusted.SGI_ACL_");
+        for name in self.names.split(|b| *b == 0).filter(real) {
             self.value.clear();
             match lgetxattr(path.as_slice(), name, spare_capacity(&mut self.value)) {
                 Ok(_) => xattrs.push(Xattr { name: name.to_vec(), value: self.value.clone() }),

@@ -42,13 +42,16 @@ pub fn command(cli: &Cli) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The controller that `$GSE_CONTROLLER` names, else the one beside this program.
+/// The controller that `$GSE_CONTROLLER` names, else the one beside this program, as in a build, or in
+/// `lib64/gse` beside the `bin` that this program is in, as installed.
 fn controller(named: Option<PathBuf>) -> anyhow::Result<PathBuf> {
     match named {
         Some(path) => Ok(path),
         None => {
             let own = env::current_exe().context("finding the directory that gse is in")?;
-            Ok(own.with_file_name("gse-controller"))
+            let beside = own.with_file_name("gse-controller");
+            let installed = own.ancestors().nth(2).map(|p| p.join("lib64/gse/gse-controller"));
+            Ok(installed.filter(|path| !beside.exists() && path.exists()).unwrap_or(beside))
         }
     }
 }

@@ -53,8 +53,19 @@ impl Machine {
         found(config, devices()?)
     }
 
-    /// Makes the partitions that are missing, and BOOTFS and USERDATAFS in those that are blank.
-    pub(super) fn drives(&self, config: &Bundle) -> Result<Disks> {
+    /// Makes the partitions that are missing, and BOOTFS and USERDATAFS in those that are blank. Where that
+    /// fails, a machine that has a system already boots it.
+    pub(super) fn drives(&self, config: &Bundle, before: Disks) -> Result<Disks> {
+        match self.make_drives(config) {
+            Err(e) if before.found.slots.iter().any(|slot| slot.label().is_some()) => {
+                self.log.warn(reason(&e));
+                Ok(before)
+            }
+            done => done,
+        }
+    }
+
+    fn make_drives(&self, config: &Bundle) -> Result<Disks> {
         let disks = self.wait_for_disks(config)?;
         let plans = plan::plan(&config.drives, &disks.devices)?;
         let mut changed = false;

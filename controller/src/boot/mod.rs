@@ -6,6 +6,7 @@ mod online;
 mod slots;
 mod start;
 
+use self::online::Server;
 use std::{ffi::OsStr, fs, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
@@ -22,7 +23,7 @@ use crate::{
     decide::{self, Keep, Update},
     disk::{mount::Access, probe::BlockDevice, slots::Found, tools::Tools},
     drivers::{Drivers, Hotplug},
-    facts::{Facts, Offer, Role},
+    facts::{Content, Facts, Offer, Role},
     handover::Handover,
     log::{Log, reason},
     rescue,
@@ -54,6 +55,8 @@ struct Disks {
 
 /// Runs the phases. What it returns is what the supervisor starts.
 pub fn run(log: Arc<Log>, cmdline: CmdLine) -> Result<Handover> {
+    // A retry from rescue begins where an earlier try may have stopped half-way.
+    start::clean_up(&log);
     let built = clock::stamp(Path::new(STAMP))?;
     raise_clock(built, &log);
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
@@ -64,52 +67,30 @@ pub fn run(log: Arc<Log>, cmdline: CmdLine) -> Result<Handover> {
 
     let embedded = config::embedded(Path::new(CONFIG_D), built)?;
     store_rescue(&embedded)?;
-    let (mut config, floor, mut disks) =
-        log.phase("export config.d", || machine.export(embedded))?;
+    let (config, floor, disks) = log.phase("export config.d", || machine.export(embedded))?;
     store_rescue(&config)?;
 
-    let network = log.phase("network", || machine.network(&config, &disks));
-    let server = network
-        .as_ref()
-        .and_then(|_| log.phase("fetch config", || online::choose(&machine, &config)));
-    if let Some(fetched) =
-        server.as_ref().and_then(|s| online::newer_config(&machine, s, &config, floor))
-    {
-        log.info(format_args!("configuration {} fetched", fetched.bundle.serial));
-        config = fetched.bundle.clone();
-        store_rescue(&config)?;
-        disks = log.phase("drives", || machine.drives(&config))?;
-        machine.keep_config(&disks, &fetched);
-    } else {
-        disks = log.phase("drives", || machine.drives(&config))?;
-    }
-
-    let mut facts = log.phase("version check", || machine.settle(&disks, &config))?;
-    facts.offer = server.as_ref().map(|server| offer(&server.chosen.release));
-    let mut failure = None;
-    if let (Update::Install(slot), Some(server)) = (machine.update(&mut facts, &config), &server) {
-        let installed = log.phase("new system", || {
-            new_system::install(&machine, &config, server, &disks, &facts, slot)
-        });
-        if let Err(e) = installed {
-            log.warn(format_args!(
-                "version {} was not installed: {}",
-                server.chosen.release.version,
-                reason(&e)
-            ));
-            failure = Some(e);
+    let online = log.phase("network", || machine.network(&config, &disks)).is_some();
+    let server =
+        online.then(|| log.phase("fetch config", || online::choose(&machine, &config))).flatten();
+    let fetched = server.as_ref().and_then(|s| online::newer_config(&machine, s, &config, floor));
+    let config = match &fetched {
+        Some(fetched) => {
+            log.info(format_args!("configuration {} fetched", fetched.bundle.serial));
+            store_rescue(&fetched.bundle)?;
+            fetched.bundle.clone()
         }
-        disks = machine.probe(&config)?;
-        facts = machine.settle(&disks, &config)?;
+        None => config,
+    };
+    let disks = log.phase("drives", || machine.drives(&config, disks))?;
+    if let Some(fetched) = &fetched {
+        machine.keep_config(&disks, fetched);
     }
 
-    let chosen = match (decide::choose(&facts), failure) {
-        (Ok(chosen), _) => chosen,
-        // The failed installation is the reason, not the empty slot that it left.
-        (Err(_), Some(failure)) => return Err(failure),
-        (Err(nothing), None) => return Err(nothing.into()),
-    };
-    start::start(&machine, &config, &disks, &facts, chosen)
+    let facts = log.phase("version check", || machine.settle(&disks, &config))?;
+    let (disks, facts, failure) =
+        machine.bring_up_to_date(&config, server.as_ref(), disks, facts)?;
+    machine.start_one(&config, &disks, facts, failure)
 }
 
 fn offer(release: &Release) -> Offer {
@@ -159,6 +140,60 @@ impl Machine {
             slots::run(self, disks, &mut facts, step)?;
         }
         Ok(facts)
+    }
+
+    /// Phases 4 and 5: installs what the server offers, if the policy and the person want it. What comes
+    /// back is what there is to boot, and why an installation failed.
+    fn bring_up_to_date(
+        &self,
+        config: &Bundle,
+        server: Option<&Server>,
+        disks: Disks,
+        mut facts: Facts,
+    ) -> Result<(Disks, Facts, Option<anyhow::Error>)> {
+        facts.offer = server.map(|server| offer(&server.chosen.release));
+        let (Update::Install(slot), Some(server)) = (self.update(&mut facts, config), server)
+        else {
+            return Ok((disks, facts, None));
+        };
+        let installed = self.log.phase("new system", || {
+            new_system::install(self, config, server, &disks, &facts, slot)
+        });
+        let failure = installed.err();
+        if let Some(e) = &failure {
+            let version = &server.chosen.release.version;
+            self.log.warn(format_args!("version {version} was not installed: {}", reason(e)));
+        }
+        let disks = self.probe(config)?;
+        let facts = self.settle(&disks, config)?;
+        Ok((disks, facts, failure))
+    }
+
+    /// Phases 6 to 9, for the best slot there is; if one cannot be started, for the next.
+    fn start_one(
+        &self,
+        config: &Bundle,
+        disks: &Disks,
+        mut facts: Facts,
+        mut failure: Option<anyhow::Error>,
+    ) -> Result<Handover> {
+        loop {
+            let chosen = match decide::choose(&facts) {
+                Ok(chosen) => chosen,
+                // What failed is the reason, not the empty slot that it left.
+                Err(nothing) => return Err(failure.unwrap_or_else(|| nothing.into())),
+            };
+            let e = match start::start(self, config, disks, &facts, chosen) {
+                Ok(handover) => return Ok(handover),
+                Err(e) => e,
+            };
+            self.log.warn(reason(&e));
+            start::clean_up(&self.log);
+            if let Some(slot) = facts.slots.get_mut(chosen.0) {
+                slot.content = Content::Broken(reason(&e));
+            }
+            failure = Some(e);
+        }
     }
 
     /// Phase 4: whether a release is installed. Asks the person where the policy says so.

@@ -67,7 +67,7 @@ pub(super) fn choose(machine: &Machine, config: &Bundle) -> Option<Server> {
             Some(server)
         }
         Err(e) => {
-            log.warn(format_args!("no server: {}", reason(&e)));
+            log.warn(reason(&e));
             None
         }
     }

@@ -50,16 +50,17 @@ pub(super) fn start(
     if let Err(e) = configured {
         log.warn(format_args!("the configuration was not applied: {}", reason(&e)));
     }
+    log.phase("clean up", || clean_up(log));
     let handover = log.phase("mounts", || -> Result<_> {
         open_cycle(machine, slot, serial)?;
         let root = slot_mount::mount_slot_root(slot, Path::new(NEW_ROOT), Access::ReadOnly, log)?;
-        mount_over(config, disks, slot, filesystem, root.path(), log)?;
         let handover = Handover::new(&machine.cmdline, &config.boot.init.path, &[]);
         check_init(root.path(), &handover.init)?;
-        root.keep();
+        // From here on there are mounts on it: what undoes them is `clean_up`, not a drop.
+        let root = root.keep();
+        mount_over(config, disks, slot, filesystem, &root, log)?;
         Ok(handover)
     })?;
-    log.phase("clean up", || clean_up(log));
     leave_program()?;
     let report = BootReport {
         device: slot.device.display().to_string(),
@@ -177,15 +178,11 @@ fn mount_over(
     services::install(&etc)
 }
 
-/// Phase 8: nothing of the boot's own stays mounted.
-fn clean_up(log: &Log) {
-    for work in [SCRATCH, SYSTEM] {
-        if mount::is_mount_point(Path::new(work)) {
-            log.warn(format_args!("{work} was still mounted"));
-            if let Err(e) = mount::detach_below(Path::new(work)) {
-                log.warn(reason(&e));
-            }
+/// Phase 8: nothing of the boot's own stays mounted, nor what a failed start left.
+pub(super) fn clean_up(log: &Log) {
+    for work in [SCRATCH, SYSTEM, NEW_ROOT] {
+        if let Err(e) = mount::detach_below(Path::new(work)) {
+            log.warn(reason(&e));
         }
-        let _ = fs::remove_dir(work);
     }
 }
