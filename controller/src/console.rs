@@ -1,6 +1,7 @@
 //! The person at the console: lines and secrets read with a time limit.
 
 use std::{
+    fmt::Display,
     io::{self, Write as _},
     time::{Duration, Instant},
 };
@@ -25,13 +26,19 @@ pub enum Input {
 /// The longest line that is taken; the rest of a longer one is dropped.
 const MAX_LINE: usize = 1024;
 
+/// Shows a line. A console that went away is no reason to panic, which `println!` would.
+pub fn say(line: impl Display) {
+    let _ = writeln!(io::stdout().lock(), "{line}");
+}
+
 /// Shows `prompt` and reads a line. Each key press starts the time anew: who types is there.
 pub fn ask(prompt: &str, timeout: Duration) -> Input {
-    print!("{prompt}");
-    let _ = io::stdout().flush();
+    let mut screen = io::stdout().lock();
+    let _ = write!(screen, "{prompt}").and_then(|()| screen.flush());
+    drop(screen);
     let input = read_line(timeout);
     if input != Input::Closed && !matches!(input, Input::Line(_)) {
-        println!();
+        say("");
     }
     input
 }
@@ -47,7 +54,7 @@ pub fn ask_secret(prompt: &str, timeout: Duration) -> Input {
     if let Some(before) = before {
         let _ = tcsetattr(stdin(), OptionalActions::Now, &before);
     }
-    println!();
+    say("");
     input
 }
 

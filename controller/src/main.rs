@@ -29,7 +29,7 @@ fn main() -> ExitCode {
         "up" => tell(CycleState::Up, "up"),
         "closed" => tell(CycleState::Closed, "closed"),
         _ => {
-            eprintln!("{USAGE}");
+            let _ = writeln!(std::io::stderr(), "{USAGE}");
             ExitCode::from(2)
         }
     }
@@ -64,7 +64,7 @@ fn tell(state: CycleState, word: &str) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(e) => {
-            eprintln!("gse-controller {word}: {}", log::reason(&e));
+            let _ = writeln!(std::io::stderr(), "gse-controller {word}: {}", log::reason(&e));
             ExitCode::FAILURE
         }
     }

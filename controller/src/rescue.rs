@@ -9,7 +9,7 @@ use gse_protocol::config;
 use sha_crypt::{PasswordVerifier as _, ShaCrypt};
 
 use crate::{
-    console::{self, Input},
+    console::{self, Input, say},
     supervisor::FAILURE,
 };
 
@@ -67,20 +67,20 @@ pub fn run() -> Choice {
     let shell = SHELLS.into_iter().find(|path| Path::new(path).exists());
     let shell = shell.zip(policy.password.as_deref());
 
-    println!("\n--- GSE rescue -------------------------------------------------------------");
+    say("\n--- GSE rescue -------------------------------------------------------------");
     for line in log_tail(&kernel_log(), LOG_LINES) {
-        println!("  {line}");
+        say(format_args!("  {line}"));
     }
-    println!("----------------------------------------------------------------------------");
-    println!("This machine could not start: {}", reason.trim());
-    println!("Nothing on its disks is lost. You can:");
-    println!("  r  retry, after mending what is named above (a cable, the server, a disk)");
-    println!("  b  reboot        o  switch off");
+    say("----------------------------------------------------------------------------");
+    say(format_args!("This machine could not start: {}", reason.trim()));
+    say("Nothing on its disks is lost. You can:");
+    say("  r  retry, after mending what is named above (a cable, the server, a disk)");
+    say("  b  reboot        o  switch off");
     match shell {
-        Some(_) => println!("  s  a shell, with the lab's rescue password"),
-        None => println!("  (no shell: the configuration has no rescue.password)"),
+        Some(_) => say("  s  a shell, with the lab's rescue password"),
+        None => say("  (no shell: the configuration has no rescue.password)"),
     }
-    println!("Without a key press it reboots in {} s.", wait.as_secs());
+    say(format_args!("Without a key press it reboots in {} s.", wait.as_secs()));
 
     console::drop_typed();
     loop {
@@ -96,7 +96,7 @@ pub fn run() -> Choice {
                 (None, "s" | "shell", Some((shell, hash))) => open_shell(shell, hash, wait),
                 (None, "", _) => {}
                 (None, _, _) => {
-                    println!("r, b or o{}", if shell.is_some() { ", or s" } else { "" })
+                    say(format_args!("r, b or o{}", if shell.is_some() { ", or s" } else { "" }))
                 }
             },
         }
@@ -108,17 +108,17 @@ fn open_shell(shell: &str, hash: &str, wait: Duration) {
     if !is_password(&password, hash) {
         // Each wrong guess costs time; SHA-crypt's own rounds cost the rest.
         std::thread::sleep(Duration::from_secs(2));
-        println!("That is not the rescue password.");
+        say("That is not the rescue password.");
         return;
     }
-    println!("Leave the shell with `exit` to come back here.");
+    say("Leave the shell with `exit` to come back here.");
     let mut command = Command::new(shell);
     if shell.ends_with("busybox") {
         command.arg("sh");
     }
     command.env("PATH", "/bin:/sbin:/usr/bin:/usr/sbin").env("HOME", "/").env("TERM", "linux");
     if let Err(e) = command.status() {
-        println!("{shell} could not be started: {e}");
+        say(format_args!("{shell} could not be started: {e}"));
     }
 }
 
