@@ -8,7 +8,7 @@ BUILT  := $(TARGET)/x86_64-unknown-linux-musl
 BIN    := $(CURDIR)/target/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build lab console test fmt lint fuzz licences install fixtures compile programs
+.PHONY: help deps build lab console test bench fmt lint fuzz licences install fixtures compile programs
 
 help: ## List these targets
 	@printf 'GSE: lab machines that install, update and mend themselves\n\n'
@@ -54,6 +54,14 @@ compile:
 	@$(MAKE) --no-print-directory lint
 	cargo test --locked --workspace --no-run
 	@$(MAKE) --no-print-directory programs
+
+# The installation is measured with the code that does it in an initramfs, compiled as it is there.
+bench: build ## Measure beside dracut, tar and others; results go into docs/benchmarks.md (PARTS="boot …", RUNS=3)
+	@scripts/deps bench
+	cargo build --locked --release -p gse-tests --bin gse-bench
+	cargo build --locked --profile tiny -p gse-controller --example install
+	@install -m 755 $(BUILT)/tiny/examples/install $(BIN)/gse-install
+	GSE_BIN_DIR=$(BIN) $(BUILT)/release/gse-bench $(if $(RUNS),--runs $(RUNS)) $(PARTS)
 
 fmt: ## Format the Rust code
 	cargo fmt --all

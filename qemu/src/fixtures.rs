@@ -49,6 +49,11 @@ pub fn tree() -> Result<PathBuf> {
     script("fixture-tree", "debian")
 }
 
+/// The same with what a programming course uses: 1.4 GB, for measurements.
+pub fn large_tree() -> Result<PathBuf> {
+    script("fixture-tree", "large")
+}
+
 impl Kernel {
     /// The one kernel in a directory that has `boot/` and `lib/modules/`.
     pub fn find(dir: &Path) -> Result<Self> {

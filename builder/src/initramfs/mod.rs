@@ -115,7 +115,7 @@ pub fn build(options: &Options) -> Result<Report, Error> {
         path: output,
         kernel: directory.release,
         parts: Report::parts(&packed),
-        modules: chosen.len(),
+        modules: chosen.iter().map(|name| name.as_str().to_owned()).collect(),
         firmware_missing,
         shell,
         seconds: 0.0,

@@ -17,8 +17,8 @@ pub struct Report {
     pub kernel: String,
     /// Its parts, in their order.
     pub parts: Vec<Part>,
-    /// Number of kernel modules.
-    pub modules: usize,
+    /// The names of the kernel modules.
+    pub modules: Vec<String>,
     /// Number of firmware files that the modules may ask for and this host does not have.
     pub firmware_missing: usize,
     /// Whether the rescue shell is in.
@@ -62,7 +62,8 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}: kernel {}, {} modules", self.path.display(), self.kernel, self.modules)?;
+        let (path, modules) = (self.path.display(), self.modules.len());
+        writeln!(f, "{path}: kernel {}, {modules} modules", self.kernel)?;
         for part in &self.parts {
             let name = format!("{:?}", part.category).to_lowercase();
             let (packed, plain) = (kib(part.packed), kib(part.plain));
