@@ -59,8 +59,8 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// Makes keys and a configuration in `dir`, and starts the server. Nothing is published yet: that is
-    /// [`Lab::publish`]; and there is no controller yet: that is [`Lab::build_controller`].
+    /// Makes keys (unless there are some) and a configuration in `dir`, and starts the server. Nothing is
+    /// published yet: that is [`Lab::publish`]; and there is no controller yet: that is [`Lab::build_controller`].
     ///
     /// `slot` is the size of each of the two slots in bytes; [`slot_for`] finds one that fits.
     pub fn new(dir: &Path, kernel: Kernel, slot: u64, filesystem: Filesystem) -> Result<Self> {
@@ -72,7 +72,9 @@ impl Lab {
         let port = server.port();
         let lab =
             Self { dir: dir.to_owned(), gse, kernel, server: Some(server), port, slot, filesystem };
-        lab.run(|c| c.arg(equals("--keygen", &lab.key())))?;
+        if !lab.key().exists() {
+            lab.run(|c| c.arg(equals("--keygen", &lab.key())))?;
+        }
         copy_tree(&fixtures::repository().join("config.d"), &lab.config())?;
         lab.write_config("sources.toml", &lab.sources()?)?;
         lab.write_config("controller/drives.toml", &drives(slot, filesystem))?;
@@ -164,6 +166,20 @@ impl Lab {
             self.server = Some(Server::start(&self.gse, &self.dist(), self.port)?);
         }
         Ok(())
+    }
+
+    /// Starts the server again, with HTTPS alone: a certificate chain and its key, in PEM files.
+    pub fn start_tls_server(&mut self, certificate: &Path, key: &Path) -> Result<()> {
+        self.server = None;
+        self.server = Some(Server::start_with(&self.gse, &self.dist(), self.port, |c| {
+            c.arg(equals("--tls-cert", certificate)).arg(equals("--tls-key", key))
+        })?);
+        Ok(())
+    }
+
+    /// The port on loopback that machines look for a server on.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// A machine with the lab's kernel and controller, 1 GiB, and a network card.

@@ -4,7 +4,7 @@ use std::{
     io::{BufRead as _, BufReader, Read},
     net::Ipv4Addr,
     path::Path,
-    process::Stdio,
+    process::{Command, Stdio},
     sync::mpsc,
     thread,
     time::{Duration, Instant},
@@ -28,14 +28,19 @@ pub struct Server {
 impl Server {
     /// Serves `dist` on loopback, on `port` or, with 0, on a free one.
     pub fn start(gse: &Path, dist: &Path, port: u16) -> Result<Self> {
+        Self::start_with(gse, dist, port, |command| command)
+    }
+
+    /// The same with further arguments, such as `--tls-cert`.
+    pub fn start_with(
+        gse: &Path,
+        dist: &Path,
+        port: u16,
+        arguments: impl FnOnce(&mut Command) -> &mut Command,
+    ) -> Result<Self> {
         let mut command = process::command(gse);
-        command
-            .arg(format!("--serve={}:{port}", Ipv4Addr::LOCALHOST))
-            .arg("--dist")
-            .arg(dist)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        command.arg(format!("--serve={}:{port}", Ipv4Addr::LOCALHOST)).arg("--dist").arg(dist);
+        arguments(&mut command).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = process::spawn(command)?;
         let (sender, lines) = mpsc::channel();
         let (_, stdout, stderr) = child.pipes();

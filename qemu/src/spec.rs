@@ -64,6 +64,8 @@ pub struct Spec {
     pub hot_plug: bool,
     /// Whether it goes on after a reboot; without this, a reboot ends it.
     pub reboots: bool,
+    /// What its clock says at power on, such as `1970-01-01T00:00:00`; the time without it.
+    pub clock: Option<String>,
 }
 
 impl Spec {
@@ -79,6 +81,7 @@ impl Spec {
             nics: Vec::new(),
             hot_plug: false,
             reboots: false,
+            clock: None,
         }
     }
 
@@ -127,6 +130,12 @@ impl Spec {
         Self { reboots: true, ..self }
     }
 
+    /// The same machine with a clock that is wrong: `1970-01-01T00:00:00` is an empty battery.
+    #[must_use]
+    pub fn clock(self, time: impl Into<String>) -> Self {
+        Self { clock: Some(time.into()), ..self }
+    }
+
     /// QEMU's arguments. The console is on standard input and output; the monitor connects to `monitor`.
     pub(crate) fn arguments(&self, monitor: &Path, accel: Option<&str>) -> Result<Vec<OsString>> {
         let mut out = Arguments(Vec::new());
@@ -143,6 +152,9 @@ impl Spec {
         let words = std::iter::once(APPEND).chain(self.append.iter().map(String::as_str));
         out.add("-append", words.collect::<Vec<_>>().join(" "));
         out.add("-action", if self.reboots { "reboot=reset" } else { "reboot=shutdown" });
+        if let Some(time) = &self.clock {
+            out.add("-rtc", format!("base={time}"));
+        }
         out.add("-serial", "stdio");
         // In QEMU's own option syntax a comma in a value is written twice.
         let monitor = monitor.display().to_string().replace(',', ",,");

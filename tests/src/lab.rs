@@ -1,33 +1,26 @@
-//! One lab for all tests of a process: making it takes longer than most tests.
+//! What every end-to-end test begins with: a directory, and a lab in it.
 //!
-//! A test that changes what is published, or stops the server, makes a lab of its own with [`own`]. All
-//! others boot machines of the [`shared`] one, each with disks of its own:
-//!
-//! ```no_run
-//! let lab = gse_tests::lab::shared();
-//! let dir = gse_tests::lab::scratch();
-//! let machine = lab.machine().disk(lab.blank_disk(&dir.path().join("disk")).unwrap()).start().unwrap();
-//! machine.console.expect("login:", gse_tests::lab::LONG).unwrap();
-//! ```
+//! Each test has a lab of its own: making one takes a second or two, and a test may so publish and break what it
+//! likes. A test runs one machine at a time, so there are never more of them than test threads,
+//! which are as many as processors.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     process::Command,
-    sync::OnceLock,
     time::Duration,
 };
 
 use gse_qemu::{
-    Disk, Exit, Filesystem, Lab,
+    Exit, Filesystem, Lab, Machine,
     fixtures::{Flavour, kernel, tree},
     lab::slot_for,
-    process::Broom,
 };
 use tempfile::TempDir;
 
 /// Longer than anything takes under emulation on a busy host with two processors.
-pub const LONG: Duration = Duration::from_secs(15 * 60);
+pub const LONG: Duration = Duration::from_secs(10 * 60);
 
 /// The version of the image that labs publish first.
 pub const VERSION: &str = "1";
@@ -41,7 +34,7 @@ pub fn scratch() -> TempDir {
 
 /// A lab in `dir` with the Debian tree published as [`VERSION`], its configuration published, a controller for the
 /// stock cloud kernel, and its server running.
-pub fn own(dir: &Path, filesystem: Filesystem) -> Lab {
+pub fn debian(dir: &Path, filesystem: Filesystem) -> Lab {
     let tree = tree().unwrap();
     let lab = Lab::new(dir, kernel(Flavour::Cloud).unwrap(), slot_for(&tree).unwrap(), filesystem)
         .unwrap();
@@ -51,33 +44,71 @@ pub fn own(dir: &Path, filesystem: Filesystem) -> Lab {
     lab
 }
 
-/// The lab that all tests of this process share, made at its first use. It goes with the process.
-pub fn shared() -> &'static Lab {
-    static SHARED: OnceLock<(Lab, Broom)> = OnceLock::new();
-    let (lab, _) = SHARED.get_or_init(|| {
-        let dir = scratch().keep();
-        let broom = Broom::new(&dir).unwrap();
-        (own(&dir, Filesystem::default()), broom)
-    });
-    lab
+/// Puts `lines` in front of a file of a lab's configuration, or makes it.
+pub fn prepend(lab: &Lab, path: &str, lines: &str) {
+    let text = fs::read_to_string(lab.config().join(path)).unwrap_or_default();
+    lab.write_config(path, &format!("{lines}\n{text}")).unwrap();
 }
 
-/// A disk in `dir` on which the [`shared`] lab's system was installed by a machine that was shut down cleanly.
-/// The installation happens once; this is a copy.
-pub fn installed_disk(dir: &Path) -> Disk {
-    static INSTALLED: OnceLock<PathBuf> = OnceLock::new();
-    let master = INSTALLED.get_or_init(|| {
-        let lab = shared();
-        let image = lab.dir().join("installed.img");
-        let machine = lab.machine().disk(lab.blank_disk(&image).unwrap()).start().unwrap();
-        machine.console.expect(" login:", LONG).unwrap();
-        machine.ctrl_alt_del().unwrap();
-        assert_eq!(machine.wait_exit(LONG).unwrap(), Exit::Shutdown);
-        image
-    });
-    let copy = dir.join("installed.img");
+/// Copies a file or a directory; what was never written in a file stays so.
+pub fn copy(from: &Path, to: &Path) {
     let mut cp = Command::new("cp");
-    cp.args(["--reflink=auto", "--sparse=always"]).arg(master).arg(&copy);
-    assert!(cp.status().unwrap().success(), "copying {} to {}", master.display(), copy.display());
-    Disk::new(copy)
+    cp.args(["-a", "--reflink=auto", "--sparse=always", "--no-target-directory"]).arg(from).arg(to);
+    assert!(cp.status().unwrap().success(), "copying {} to {}", from.display(), to.display());
+}
+
+/// What a test expects of a machine's console. A failure shows the console's last lines.
+pub trait Watch {
+    /// Waits for each of these, in this order.
+    fn shows(&self, patterns: &[&str]);
+    /// Waits until the machine has ended by itself, and says how.
+    fn ends(&self) -> Exit;
+    /// None of these was ever shown.
+    fn never_showed(&self, patterns: &[&str]);
+}
+
+impl Watch for Machine {
+    #[track_caller]
+    fn shows(&self, patterns: &[&str]) {
+        for pattern in patterns {
+            // A machine that ends in rescue would only be noticed when it reboots by itself.
+            let rescue = "This machine could not start";
+            match self.console.expect_any(&[pattern, rescue], LONG) {
+                Ok((1, _)) if !pattern.contains(rescue) => {
+                    panic!(
+                        "rescue instead of {pattern:?}; the last lines:\n{}",
+                        self.settled_tail()
+                    )
+                }
+                Ok(_) => {}
+                Err(e) => panic!("{e}"),
+            }
+        }
+    }
+
+    #[track_caller]
+    fn ends(&self) -> Exit {
+        self.wait_exit(LONG).unwrap_or_else(|e| panic!("{e}"))
+    }
+
+    #[track_caller]
+    fn never_showed(&self, patterns: &[&str]) {
+        let text = self.console.text();
+        for pattern in patterns {
+            assert!(!text.contains(pattern), "{pattern:?} was shown:\n{}", self.console.tail());
+        }
+    }
+}
+
+trait Settled {
+    fn settled_tail(&self) -> String;
+}
+
+impl Settled for Machine {
+    /// The last lines, with the whole of the rescue's message.
+    fn settled_tail(&self) -> String {
+        // Whether it comes or not: the lines so far are what is shown.
+        let _ = self.console.expect("rescue>", Duration::from_secs(20));
+        self.console.tail()
+    }
 }

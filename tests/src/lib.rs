@@ -1,4 +1,8 @@
-//! What the end-to-end tests share: the virtual lab, and the comparison of trees.
+//! What the end-to-end tests share: the virtual lab, a system that boots in a second, a look at disks from
+//! outside, and the comparison of trees.
 
+pub mod disk;
 pub mod lab;
+pub mod liar;
+pub mod small;
 pub mod tree;

@@ -1,0 +1,11 @@
+//! Whole machines: the real server, the real controller, a stock kernel in QEMU.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod debian;
+mod disks;
+mod hardware;
+mod network;
+mod refused;
+mod rescue;
+mod servers;
+mod update;

@@ -1,0 +1,73 @@
+//! Updates that go well, or that nobody wants.
+
+use gse_qemu::Exit;
+use gse_tests::{
+    disk,
+    lab::{Watch as _, scratch},
+    small::{self, banner},
+    tree::{describe, differences},
+};
+
+#[test]
+fn an_update_goes_into_the_other_slot_and_the_old_system_stays_as_it_was() {
+    let dir = scratch();
+    let (lab, disk) = small::installed(dir.path(), |_| {});
+    assert_eq!(disk::slot_labels(&disk), ["SYSFS", ""]);
+    let before = describe(disk::mount(&disk, 2).path()).unwrap();
+    small::publish(&lab, "2", |_| {});
+
+    let machine = lab.machine().disk(disk.clone()).start().unwrap();
+    machine.shows(&["offers 2", "into /dev/vda3", &banner("2"), "this system is closed"]);
+    assert_eq!(machine.ends(), Exit::Shutdown);
+    assert_eq!(disk::slot_labels(&disk), ["BACKUPFS", "SYSFS"]);
+    let after = describe(disk::mount(&disk, 2).path()).unwrap();
+    assert_eq!(differences(&before, &after), Vec::<String>::new());
+    let new = disk::mount(&disk, 3);
+    assert_eq!(new.text("version"), "2\n");
+    assert!(new.text(".gse/cycle.toml").contains("state = \"closed\""));
+    assert!(new.text(".gse/slot.toml").contains("generation = 2"));
+    drop(new);
+
+    // There and back: the third goes where the first was.
+    let machine = lab.machine().disk(disk.clone()).start().unwrap();
+    machine.shows(&["2 is the newest", &banner("2")]);
+    assert_eq!(machine.ends(), Exit::Shutdown);
+    small::publish(&lab, "3", |_| {});
+    let machine = lab.machine().disk(disk.clone()).start().unwrap();
+    machine.shows(&["offers 3", "into /dev/vda2", &banner("3")]);
+    assert_eq!(machine.ends(), Exit::Shutdown);
+    assert_eq!(disk::slot_labels(&disk), ["SYSFS", "BACKUPFS"]);
+}
+
+#[test]
+fn who_is_asked_decides_and_nobody_is_no() {
+    let dir = scratch();
+    let (lab, disk) = small::installed(dir.path(), |_| {});
+    small::publish(&lab, "2", |_| {});
+    // A published policy counts at once, though the initramfs has another one.
+    let policy = |text: &str| {
+        lab.write_config("controller/boot.toml", &format!("[update]\n{text}\n")).unwrap();
+        lab.publish_config().unwrap();
+    };
+    let boot = || lab.machine().disk(disk.clone()).start().unwrap();
+
+    policy("policy = \"never\"");
+    let machine = boot();
+    machine.shows(&["configuration 1 fetched", "update.policy is \"never\"", &banner("1")]);
+    assert_eq!(machine.ends(), Exit::Shutdown);
+
+    policy("policy = \"ask\"\nask_timeout = 3");
+    let machine = boot();
+    machine.shows(&["install version 2 now? [y/N] (3 s)", "2 was not wanted now", &banner("1")]);
+    assert_eq!(machine.ends(), Exit::Shutdown);
+
+    policy("policy = \"ask\"\nask_timeout = 3600\nask_default = \"install\"");
+    for (answer, after) in [("n", "1"), ("y", "2")] {
+        let machine = boot();
+        machine.shows(&["install version 2 now? [Y/n] (3600 s) "]);
+        machine.console.send_line(answer).unwrap();
+        machine.shows(&[&banner(after)]);
+        assert_eq!(machine.ends(), Exit::Shutdown);
+    }
+    assert_eq!(disk::slot_labels(&disk), ["BACKUPFS", "SYSFS"]);
+}
