@@ -4,13 +4,18 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File},
-    io::Read as _,
+    ops::Range,
+    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
     process::Command,
 };
 
 use gse_protocol::{Sha256, digest::Hasher};
 use gse_qemu::Disk;
+use rustix::{
+    fs::{SeekFrom, seek},
+    io::Errno,
+};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -127,20 +132,40 @@ pub fn mount(disk: &Disk, number: usize) -> Mounted {
 
 /// The digest of the partition with this number as it is, byte for byte.
 pub fn partition_digest(disk: &Disk, number: usize) -> Sha256 {
-    digest(&partition(disk, number).0)
+    let (start, size) = partitions(disk)[number - 1];
+    digest_range(&disk.image, start..start + size)
 }
 
 /// The digest of a file, byte for byte.
 pub fn digest(file: &Path) -> Sha256 {
-    let mut file = File::open(file).unwrap();
+    digest_range(file, 0..u64::MAX)
+}
+
+/// Blocks of zeros do not count, whether they were written or not, so that large sparse images are quick.
+fn digest_range(file: &Path, range: Range<u64>) -> Sha256 {
+    const BLOCK: usize = 64 << 10;
+    let file = File::open(file).unwrap();
+    let range = range.start..range.end.min(file.metadata().unwrap().len());
     let mut hasher = Hasher::default();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut buffer).unwrap() {
-            0 => return hasher.finish(),
-            count => hasher.update(&buffer[..count]),
+    hasher.update(&(range.end - range.start).to_le_bytes());
+    let (zeros, mut block) = (vec![0; BLOCK], vec![0; BLOCK]);
+    let mut at = range.start;
+    while at < range.end {
+        at = match seek(&file, SeekFrom::Data(at)) {
+            // Whole blocks, wherever the filesystem says that data begins.
+            Ok(data) => at.max(data - (data - range.start) % BLOCK as u64),
+            Err(Errno::NXIO) => break,
+            Err(e) => panic!("looking for data: {e}"),
+        };
+        let length = BLOCK.min(usize::try_from(range.end.saturating_sub(at)).unwrap());
+        file.read_exact_at(&mut block[..length], at).unwrap();
+        if block[..length] != zeros[..length] {
+            hasher.update(&at.to_le_bytes());
+            hasher.update(&block[..length]);
         }
+        at += BLOCK as u64;
     }
+    hasher.finish()
 }
 
 /// Runs a command that has to succeed, and returns what it printed.

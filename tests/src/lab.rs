@@ -59,30 +59,38 @@ pub fn copy(from: &Path, to: &Path) {
 
 /// What a test expects of a machine's console. A failure shows the console's last lines.
 pub trait Watch {
-    /// Waits for each of these, in this order.
+    /// Waits for each of these, in this order; the machine does not end in rescue in the meantime.
     fn shows(&self, patterns: &[&str]);
+    /// Waits until the machine is in rescue, which says these, in this order, and asks what to do.
+    fn rescues(&self, patterns: &[&str]);
     /// Waits until the machine has ended by itself, and says how.
     fn ends(&self) -> Exit;
     /// None of these was ever shown.
     fn never_showed(&self, patterns: &[&str]);
 }
 
+const RESCUE: &str = "This machine could not start: ";
+const PROMPT: &str = "rescue> ";
+
 impl Watch for Machine {
     #[track_caller]
     fn shows(&self, patterns: &[&str]) {
         for pattern in patterns {
-            // A machine that ends in rescue would only be noticed when it reboots by itself.
-            let rescue = "This machine could not start";
-            match self.console.expect_any(&[pattern, rescue], LONG) {
-                Ok((1, _)) if !pattern.contains(rescue) => {
-                    panic!(
-                        "rescue instead of {pattern:?}; the last lines:\n{}",
-                        self.settled_tail()
-                    )
-                }
-                Ok(_) => {}
-                Err(e) => panic!("{e}"),
+            // Without this a machine in rescue would be noticed when it reboots, many minutes later.
+            let found = self.console.expect_any(&[pattern, RESCUE], LONG);
+            let (nth, _) = found.unwrap_or_else(|e| panic!("{e}"));
+            if nth == 1 {
+                // The rest of its message is on the way; if it does not come, what is there is shown.
+                let _ = self.console.expect(PROMPT, Duration::from_secs(20));
+                panic!("rescue before {pattern:?}; the last lines:\n{}", self.console.tail());
             }
+        }
+    }
+
+    #[track_caller]
+    fn rescues(&self, patterns: &[&str]) {
+        for pattern in [&[RESCUE], patterns, &[PROMPT]].concat() {
+            self.console.expect(pattern, LONG).unwrap_or_else(|e| panic!("{e}"));
         }
     }
 
@@ -97,18 +105,5 @@ impl Watch for Machine {
         for pattern in patterns {
             assert!(!text.contains(pattern), "{pattern:?} was shown:\n{}", self.console.tail());
         }
-    }
-}
-
-trait Settled {
-    fn settled_tail(&self) -> String;
-}
-
-impl Settled for Machine {
-    /// The last lines, with the whole of the rescue's message.
-    fn settled_tail(&self) -> String {
-        // Whether it comes or not: the lines so far are what is shown.
-        let _ = self.console.expect("rescue>", Duration::from_secs(20));
-        self.console.tail()
     }
 }

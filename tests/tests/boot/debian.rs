@@ -13,28 +13,21 @@ const HOSTNAME: &str = "lab-677365";
 fn boot(lab: &Lab, disk: &Disk, memory: u32, filesystem: &str) {
     let machine = lab.machine().memory(memory).disk(disk.clone()).start().unwrap();
     machine.shows(&["gse: this system is up"]);
-    machine.console.send_line("").unwrap();
     machine.shows(&[&format!("{HOSTNAME} login: ")]);
     machine.console.send_line("root").unwrap();
     machine.shows(&["Password: "]);
     machine.console.send_line("gse").unwrap();
     machine.shows(&["# "]);
-    let look = "for d in / /etc /var/log /tmp; do findmnt -no FSTYPE,OPTIONS \
-                $d | sed \"s|^|saw $d |; s|,.*||\"; done; rc-status -r | sed 's/^/saw runlevel /'";
+    let look = "for d in / /etc /var/log /tmp; do echo \"saw $d $(findmnt -rno FSTYPE,OPTIONS $d)\"; \
+                done; echo \"saw runlevel $(rc-status -r)\"";
     machine.console.send_line(look).unwrap();
-    machine.shows(&["\nsaw / "]);
-    for (dir, seen) in [
-        ("", format!("{filesystem} ro")),
-        ("saw /etc ", "tmpfs rw".to_owned()),
-        ("saw /var/log ", "tmpfs rw".to_owned()),
-        ("saw /tmp ", "tmpfs rw".to_owned()),
-        ("saw runlevel ", "default".to_owned()),
-    ] {
-        // findmnt pads its columns.
-        let words: Vec<&str> = seen.split(' ').collect();
-        machine.shows(&[dir]);
-        machine.shows(&words);
-    }
+    machine.shows(&[
+        &format!("\nsaw / {filesystem} ro,"),
+        "\nsaw /etc tmpfs rw,",
+        "\nsaw /var/log tmpfs rw,",
+        "\nsaw /tmp tmpfs rw,",
+        "\nsaw runlevel default",
+    ]);
     machine.ctrl_alt_del().unwrap();
     machine.shows(&["gse: this system is closed"]);
     assert_eq!(machine.ends(), Exit::Shutdown);

@@ -14,7 +14,7 @@ fn rescues(lab: &Lab, disks: &[&Disk], sentence: &str) {
     let before: Vec<_> = disks.iter().map(|d| disk::digest(&d.image)).collect();
     let spec = disks.iter().fold(lab.machine(), |spec, disk| spec.disk((*disk).clone()));
     let machine = spec.start().unwrap();
-    machine.shows(&["This machine could not start: ", sentence, "rescue> "]);
+    machine.rescues(&[sentence]);
     machine.console.send_line("b").unwrap();
     assert_eq!(machine.ends(), Exit::Reset);
     machine.never_showed(&["Kernel panic", "this is a bug"]);
@@ -37,7 +37,7 @@ fn no_disk_a_small_disk_and_two_disks_are_three_sentences() {
     let disk = |name: &str, bytes| Disk::blank(dir.path().join(name), bytes).unwrap();
     rescues(&lab, &[], "this machine has no disk that the controller can see");
     rescues(&lab, &[&disk("small", 300 << 20)], "is too small: BOOTFS, SYSFS, BACKUPFS need");
-    let (one, two) = (disk("one", 2 << 30), disk("two", 2 << 30).serial("other"));
+    let (one, two) = (disk("one", 1 << 30), disk("two", 1 << 30).serial("other"));
     rescues(&lab, &[&one, &two], "2 disks fit");
 }
 
@@ -46,7 +46,7 @@ fn a_disk_with_somebody_elses_data_is_left_alone() {
     let dir = scratch();
     let lab = lab(dir.path());
     let make = |name: &str, command: &[&str], input: &str| {
-        let disk = Disk::blank(dir.path().join(name), 2 << 30).unwrap();
+        let disk = Disk::blank(dir.path().join(name), 1 << 30).unwrap();
         let text = dir.path().join("input");
         fs::write(&text, input).unwrap();
         let mut command_line = Command::new(command[0]);
@@ -56,10 +56,10 @@ fn a_disk_with_somebody_elses_data_is_left_alone() {
     };
     let filesystem = make("ext4", &["mkfs.ext4", "-q", "-L", "THESIS"], "");
     rescues(&lab, &[&filesystem], "The controller adds partitions to blank disks");
-    let table = make("dos", &["sfdisk", "-q"], "label: dos\nsize=1G, type=7\n");
+    let table = make("dos", &["sfdisk", "-q"], "label: dos\nsize=500M, type=7\n");
     rescues(&lab, &[&table], "The controller adds partitions to blank disks");
     // A table of the right kind, but all of the room is taken.
-    let full = make("gpt", &["sfdisk", "-q"], "label: gpt\nsize=1900M, name=data\n");
+    let full = make("gpt", &["sfdisk", "-q"], "label: gpt\nsize=900M, name=data\n");
     rescues(&lab, &[&full], "is too small: BOOTFS, SYSFS, BACKUPFS need");
 }
 
@@ -83,9 +83,7 @@ fn a_system_that_does_not_fit_into_its_slot_says_what_it_needs() {
 
     let blank = lab.blank_disk(&dir.path().join("blank.img")).unwrap();
     let machine = lab.machine().disk(blank.clone()).start().unwrap();
-    machine.shows(&["This machine could not start: "]);
-    machine.shows(&sentences);
-    machine.shows(&["rescue> "]);
+    machine.rescues(&sentences);
     // Mended by a release that fits, without a restart.
     small::publish(&lab, "3", |_| {});
     machine.console.send_line("r").unwrap();

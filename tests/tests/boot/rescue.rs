@@ -16,6 +16,9 @@ reboot_after = 3600
 const TYPED: &str = "echo shell $((6 * 7))";
 const SHELL: &str = "shell 42";
 
+/// Waits in the background for the worker, and makes it crash.
+const KILLER: &str = "(until busybox pkill -SEGV -f 'gse-controller worker'; do :; done) &";
+
 #[test]
 fn without_a_password_there_is_no_shell_and_a_retry_finds_the_server() {
     let dir = scratch();
@@ -23,10 +26,9 @@ fn without_a_password_there_is_no_shell_and_a_retry_finds_the_server() {
     lab.stop_server();
     let disk = lab.blank_disk(&dir.path().join("disk.img")).unwrap();
     let machine = lab.machine().disk(disk).start().unwrap();
-    machine.shows(&[
-        "This machine could not start: no system is installed on this machine, and no server",
+    machine.rescues(&[
+        "no system is installed on this machine, and no server offered one",
         "no shell: the configuration has no rescue.password",
-        "rescue> ",
     ]);
     for word in ["s", "shell", TYPED] {
         machine.console.send_line(word).unwrap();
@@ -40,7 +42,7 @@ fn without_a_password_there_is_no_shell_and_a_retry_finds_the_server() {
 }
 
 #[test]
-fn only_the_right_password_opens_the_shell() {
+fn only_the_right_password_opens_the_shell_and_a_crash_ends_in_rescue() {
     let dir = scratch();
     let mut lab =
         small::unbuilt(dir.path(), gse_qemu::fixtures::Flavour::Cloud, gse_qemu::Filesystem::Ext4);
@@ -49,7 +51,7 @@ fn only_the_right_password_opens_the_shell() {
     lab.stop_server();
     let disk = lab.blank_disk(&dir.path().join("disk.img")).unwrap();
     let machine = lab.machine().disk(disk).start().unwrap();
-    machine.shows(&["s  a shell, with the lab's rescue password", "rescue> "]);
+    machine.rescues(&["s  a shell, with the lab's rescue password"]);
     for wrong in ["wrong", ""] {
         machine.console.send_line("s").unwrap();
         machine.shows(&["Rescue password: "]);
@@ -65,9 +67,14 @@ fn only_the_right_password_opens_the_shell() {
     machine.shows(&["Leave the shell with `exit`", "# "]);
     machine.console.send_line(TYPED).unwrap();
     machine.shows(&[SHELL, "# "]);
+    // Something is wrong with the next try: whatever happens to the controller's worker, rescue is back.
+    machine.console.send_line(KILLER).unwrap();
+    machine.shows(&["# "]);
     machine.console.send_line("exit").unwrap();
     machine.shows(&["rescue> "]);
-    machine.never_showed(&["secret"]);
+    machine.console.send_line("r").unwrap();
+    machine.rescues(&["the controller was ended by signal 11"]);
+    machine.never_showed(&["secret", "Kernel panic"]);
     machine.console.send_line("o").unwrap();
     assert_eq!(machine.ends(), Exit::Shutdown);
 }
@@ -82,7 +89,7 @@ fn a_machine_in_rescue_reboots_by_itself() {
     lab.stop_server();
     let disk = lab.blank_disk(&dir.path().join("disk.img")).unwrap();
     let machine = lab.machine().disk(disk).reboots().start().unwrap();
-    machine.shows(&["Without a key press it reboots in 2 s.", "rescue> "]);
+    machine.rescues(&["Without a key press it reboots in 2 s."]);
     // And once the server is there, nobody has to touch the machine.
     lab.start_server().unwrap();
     machine.shows(&["Linux version", &banner("1")]);
