@@ -53,7 +53,7 @@ fn damage(lab: &Lab, file: &str, how: impl FnOnce(&mut Vec<u8>)) {
     fs::write(&path, bytes).unwrap();
 }
 
-fn flip(bytes: &mut Vec<u8>) {
+fn flip(bytes: &mut [u8]) {
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
 }
@@ -62,7 +62,7 @@ fn flip(bytes: &mut Vec<u8>) {
 fn a_damaged_image_is_not_installed() {
     let dir = scratch();
     let (lab, disk) = prepared(dir.path());
-    damage(&lab, IMAGE, flip);
+    damage(&lab, IMAGE, |bytes| flip(bytes));
     refuses(&lab, &disk, "of the image is not what was signed");
     mend(&lab);
     damage(&lab, IMAGE, |bytes| bytes.truncate(bytes.len() / 2));
@@ -80,10 +80,10 @@ fn a_damaged_index_or_release_is_not_believed() {
     let dir = scratch();
     let (lab, disk) = prepared(dir.path());
     let untouched = disk::partition_digest(&disk, 3);
-    damage(&lab, INDEX, flip);
+    damage(&lab, INDEX, |bytes| flip(bytes));
     refuses(&lab, &disk, "this is not the index that the release names");
     mend(&lab);
-    damage(&lab, RELEASE, flip);
+    damage(&lab, RELEASE, |bytes| flip(bytes));
     refuses(&lab, &disk, "no server has a release that can be used");
     mend(&lab);
     damage(&lab, "latest.toml.minisig", |bytes| bytes.truncate(40));
