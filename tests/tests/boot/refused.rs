@@ -163,13 +163,18 @@ fn a_configuration_with_a_mistake_cannot_be_published() {
 }
 
 #[test]
-fn an_image_without_an_init_ends_in_rescue_with_its_name() {
+fn an_image_without_an_init_gives_way_to_the_old_system_or_ends_in_rescue() {
     let dir = scratch();
-    let lab = small::lab(dir.path());
+    let (lab, disk) = small::installed(dir.path(), |_| {});
     small::publish(&lab, "2", |tree| fs::remove_file(tree.join("sbin/init")).unwrap());
-    let disk = lab.blank_disk(&dir.path().join("disk.img")).unwrap();
+    let sentence = "the image has no /sbin/init; name its init in controller/boot.toml";
     let machine = lab.machine().disk(disk).start().unwrap();
-    machine.rescues(&["the image has no /sbin/init"]);
+    machine.shows(&["starting version 2", sentence, "starting version 1", &banner("1")]);
+    assert_eq!(machine.ends(), Exit::Shutdown);
+
+    let blank = lab.blank_disk(&dir.path().join("blank.img")).unwrap();
+    let machine = lab.machine().disk(blank).start().unwrap();
+    machine.rescues(&[sentence]);
     machine.console.send_line("o").unwrap();
     assert_eq!(machine.ends(), Exit::Shutdown);
     machine.never_showed(&["Kernel panic"]);

@@ -16,9 +16,6 @@ reboot_after = 3600
 const TYPED: &str = "echo shell $((6 * 7))";
 const SHELL: &str = "shell 42";
 
-/// Waits in the background for the worker, and makes it crash.
-const KILLER: &str = "(until busybox pkill -SEGV -f 'gse-controller worker'; do :; done) &";
-
 #[test]
 fn without_a_password_there_is_no_shell_and_a_retry_finds_the_server() {
     let dir = scratch();
@@ -42,7 +39,7 @@ fn without_a_password_there_is_no_shell_and_a_retry_finds_the_server() {
 }
 
 #[test]
-fn only_the_right_password_opens_the_shell_and_a_crash_ends_in_rescue() {
+fn only_the_right_password_opens_the_shell() {
     let dir = scratch();
     let mut lab =
         small::unbuilt(dir.path(), gse_qemu::fixtures::Flavour::Cloud, gse_qemu::Filesystem::Ext4);
@@ -67,14 +64,9 @@ fn only_the_right_password_opens_the_shell_and_a_crash_ends_in_rescue() {
     machine.shows(&["Leave the shell with `exit`", "# "]);
     machine.console.send_line(TYPED).unwrap();
     machine.shows(&[SHELL, "# "]);
-    // Something is wrong with the next try: whatever happens to the controller's worker, rescue is back.
-    machine.console.send_line(KILLER).unwrap();
-    machine.shows(&["# "]);
     machine.console.send_line("exit").unwrap();
     machine.shows(&["rescue> "]);
-    machine.console.send_line("r").unwrap();
-    machine.rescues(&["the controller was ended by signal 11"]);
-    machine.never_showed(&["secret", "Kernel panic"]);
+    machine.never_showed(&["secret"]);
     machine.console.send_line("o").unwrap();
     assert_eq!(machine.ends(), Exit::Shutdown);
 }
