@@ -9,6 +9,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    sync::OnceLock,
     time::Duration,
 };
 
@@ -16,6 +17,7 @@ use gse_qemu::{
     Exit, Filesystem, Lab, Machine,
     fixtures::{Flavour, kernel, tree},
     lab::slot_for,
+    process::Broom,
 };
 use tempfile::TempDir;
 
@@ -25,10 +27,22 @@ pub const LONG: Duration = Duration::from_secs(10 * 60);
 /// The version of the image that labs publish first.
 pub const VERSION: &str = "1";
 
-/// A directory for images of several hundred megabytes, so not in a `/tmp` that may be in memory.
+/// A directory for images of several hundred megabytes, so not in a `/tmp` that may be in memory. It goes with
+/// this process at the latest, even if that is killed.
 pub fn scratch() -> TempDir {
-    let parent = std::env::var_os("GSE_TEST_DIR").map_or_else(|| "/var/tmp".into(), PathBuf::from);
-    let dir = tempfile::Builder::new().prefix("gse-test-").tempdir_in(&parent);
+    static PARENT: OnceLock<(PathBuf, Broom)> = OnceLock::new();
+    let (parent, _) = PARENT.get_or_init(|| {
+        let of_host =
+            std::env::var_os("GSE_TEST_DIR").map_or_else(|| "/var/tmp".into(), PathBuf::from);
+        let parent = temporary(&of_host).keep();
+        let broom = Broom::new(&parent).unwrap();
+        (parent, broom)
+    });
+    temporary(parent)
+}
+
+fn temporary(parent: &Path) -> TempDir {
+    let dir = tempfile::Builder::new().prefix("gse-test-").tempdir_in(parent);
     dir.unwrap_or_else(|e| panic!("creating a directory in {}: {e}", parent.display()))
 }
 

@@ -15,7 +15,6 @@ use std::{
 use gse_qemu::{
     Disk, Exit, Filesystem, Lab,
     fixtures::{Flavour, kernel},
-    process::Broom,
 };
 
 use crate::lab::{VERSION, Watch as _, copy, scratch};
@@ -99,16 +98,14 @@ pub fn installed(dir: &Path, configure: impl FnOnce(&Lab)) -> (Lab, Disk) {
 
 /// The directory of a lab whose machine was installed once for this process, with which it goes.
 fn template() -> &'static Path {
-    static TEMPLATE: OnceLock<(PathBuf, Broom)> = OnceLock::new();
-    let (dir, _) = TEMPLATE.get_or_init(|| {
+    static TEMPLATE: OnceLock<PathBuf> = OnceLock::new();
+    TEMPLATE.get_or_init(|| {
         let dir = scratch().keep();
-        let broom = Broom::new(&dir).unwrap();
         let lab = lab(&dir);
         let disk = lab.blank_disk(&dir.join("disk.img")).unwrap();
         let machine = lab.machine().disk(disk).start().unwrap();
         machine.shows(&[&banner(VERSION), "this system is closed"]);
         assert_eq!(machine.ends(), Exit::Shutdown);
-        (dir, broom)
-    });
-    dir
+        dir
+    })
 }

@@ -28,12 +28,18 @@ fn boots_what_it_has(lie: Lie, sentences: &[&str]) {
 
 #[test]
 fn a_server_that_answers_500_is_no_server() {
-    boots_what_it_has(Lie::Broken, &["no server: ", "HTTP status 500"]);
+    boots_what_it_has(
+        Lie::Broken,
+        &["no server has a release that can be used", "HTTP status 500"],
+    );
 }
 
 #[test]
 fn a_server_that_never_answers_is_given_up() {
-    boots_what_it_has(Lie::Hangs, &["no server: ", "no answer in time"]);
+    boots_what_it_has(
+        Lie::Hangs,
+        &["no server has a release that can be used", "no answer in time"],
+    );
 }
 
 #[test]
@@ -85,6 +91,6 @@ fn a_machine_with_an_empty_clock_trusts_a_private_authority() {
     let certificate = file("stranger.pem", &stranger.pem());
     lab.start_tls_server(&certificate, &file("stranger.key", &key.serialize_pem())).unwrap();
     let machine = lab.machine().disk(disk).start().unwrap();
-    machine.shows(&["no server: ", "TLS: ", &banner("1")]);
+    machine.shows(&["no server has a release that can be used", "TLS: ", &banner("1")]);
     assert_eq!(machine.ends(), Exit::Shutdown);
 }
