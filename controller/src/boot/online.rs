@@ -11,7 +11,7 @@ use gse_protocol::{
 use super::{Disks, Machine};
 use crate::{
     clock,
-    fetch::{self, Chosen, Client, FetchedConfig, Patience},
+    fetch::{self, Chosen, Client, ConfigError, FetchedConfig, Patience, Problem},
     log::reason,
     network::{self, Online},
 };
@@ -84,6 +84,10 @@ pub(super) fn newer_config(
     let first = server.chosen.servers.first()?;
     match fetch::newer_config(&server.client, first, &config.sources.keys, floor) {
         Ok(fetched) => fetched,
+        Err(ConfigError::Fetch(e)) if matches!(e.problem, Problem::Status(404)) => {
+            machine.log.debug("the server publishes no configuration");
+            None
+        }
         Err(e) => {
             machine.log.warn(format_args!("the server's configuration is not used: {e}"));
             None
