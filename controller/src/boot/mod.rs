@@ -6,8 +6,7 @@ mod online;
 mod slots;
 mod start;
 
-use self::online::Server;
-use std::{ffi::OsStr, fs, path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, ffi::OsStr, fs, path::Path, sync::Arc, thread, time::Duration};
 
 use anyhow::{Context as _, Result};
 use gse_protocol::{
@@ -15,6 +14,7 @@ use gse_protocol::{
     config::{Bundle, boot::Answer},
 };
 
+use self::online::Server;
 use crate::{
     clock,
     cmdline::CmdLine,
@@ -60,12 +60,13 @@ pub fn run(log: Arc<Log>, cmdline: CmdLine) -> Result<Handover> {
     let built = clock::stamp(Path::new(STAMP))?;
     raise_clock(built, &log);
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
-    let drivers = Drivers::open(Path::new(MODULES), &release, &cmdline, &log);
-    let hotplug = Hotplug::start(Arc::new(drivers), SYS.into(), Arc::clone(&log))?;
+    let drivers = Arc::new(Drivers::open(Path::new(MODULES), &release, &cmdline, &log));
+    let hotplug = Hotplug::start(Arc::clone(&drivers), SYS.into(), Arc::clone(&log))?;
     let machine = Machine { log, cmdline, hotplug, tools: Tools::from_path(OsStr::new(TOOLS)) };
     let log = machine.log.as_ref();
 
     let embedded = config::embedded(Path::new(CONFIG_D), built)?;
+    load_early(drivers, &embedded, &machine.log);
     store_rescue(&embedded)?;
     let (config, floor, disks) = log.phase("export config.d", || machine.export(embedded))?;
     store_rescue(&config)?;
@@ -99,6 +100,21 @@ fn offer(release: &Release) -> Offer {
         version: release.version.clone(),
         allow_downgrade: release.allow_downgrade,
     }
+}
+
+/// Begins to load the modules of the configured filesystems. btrfs takes as long as everything before
+/// its first mount: it tries out its checksums. Who needs a module waits for it if it is still being loaded.
+fn load_early(drivers: Arc<Drivers>, config: &Bundle, log: &Arc<Log>) {
+    let partitions = config.drives.disk.iter().flat_map(|disk| &disk.partition);
+    let names: BTreeSet<String> = partitions.map(|p| p.filesystem.to_string()).collect();
+    let log = Arc::clone(log);
+    let load = move || {
+        for name in names {
+            drivers.load_named(&name, &log);
+        }
+    };
+    // Without the thread they are loaded when they are needed.
+    let _ = thread::Builder::new().name("filesystems".into()).spawn(load);
 }
 
 /// A clock that cannot be set is no reason not to boot.
