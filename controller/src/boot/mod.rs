@@ -102,8 +102,8 @@ fn offer(release: &Release) -> Offer {
     }
 }
 
-/// Begins to load the modules of the configured filesystems. btrfs takes as long as everything before
-/// its first mount: it tries out its checksums. Who needs a module waits for it if it is still being loaded.
+/// Begins to load the modules of the configured filesystems. Those of btrfs take as long as
+/// everything before its first mount. Who needs a module waits for it if it is still being loaded.
 fn load_early(drivers: Arc<Drivers>, config: &Bundle, log: &Arc<Log>) {
     let partitions = config.drives.disk.iter().flat_map(|disk| &disk.partition);
     let names: BTreeSet<String> = partitions.map(|p| p.filesystem.to_string()).collect();
