@@ -49,7 +49,7 @@ pub fn tree() -> Result<PathBuf> {
     script("fixture-tree", "debian")
 }
 
-/// The same with what a programming course uses: 1.4 GB, for measurements.
+/// The same with what a programming course uses: 1.7 GB, for measurements.
 pub fn large_tree() -> Result<PathBuf> {
     script("fixture-tree", "large")
 }
