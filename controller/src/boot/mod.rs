@@ -37,6 +37,8 @@ const SYS: &str = "/sys";
 const DEV: &str = "/dev";
 /// Where things are mounted for a moment.
 const SCRATCH: &str = "/run/gse/scratch";
+/// Where a system is while its files are made or changed.
+const SYSTEM: &str = "/run/gse/system";
 const TOOLS: &str = "/sbin:/bin:/usr/sbin:/usr/bin";
 
 /// What every phase needs.

@@ -10,7 +10,7 @@ use gse_protocol::{
     sign::MAX_SIGNATURE,
 };
 
-use super::{Disks, Machine, SCRATCH, online::Server, slots};
+use super::{Disks, Machine, SCRATCH, SYSTEM, online::Server, slots};
 use crate::{
     decide,
     disk::{
@@ -24,8 +24,6 @@ use crate::{
     fetch::{RemoteImage, Retry},
     install::{self, Limits},
 };
-
-const SYSTEM: &str = "/run/gse/system";
 
 /// Makes the offered system in `target`. Until its record says complete, the slot is worth nothing, and
 /// no other slot is touched.

@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use anyhow::{Context as _, Result, bail};
 use gse_protocol::config::{Bundle, drives::Filesystem, system};
 
-use super::{Disks, Machine, SCRATCH, SYS, leave_program, slots};
+use super::{Disks, Machine, SCRATCH, SYS, SYSTEM, leave_program, slots};
 use crate::{
     configure,
     disk::{
@@ -23,9 +23,6 @@ use crate::{
     services,
     switch_root::{NEW_ROOT, check_init},
 };
-
-/// Where the system is while its files are changed.
-const SYSTEM: &str = "/run/gse/system";
 
 /// Makes the slot ready, and says what to start in it.
 pub(super) fn start(
