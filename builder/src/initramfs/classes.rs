@@ -76,6 +76,9 @@ const FABRIC: &[&str] = &[
 
 /// What servers have and lab machines do not: adapters for many disks, and network cards up to 40 Gbit/s.
 const SERVER: &[&str] = &[
+    "drivers/ata/pata_serverworks",
+    "drivers/ata/sata_svw",
+    "drivers/ata/sata_vsc",
     "drivers/scsi/3w-*",
     "drivers/scsi/aacraid/",
     "drivers/scsi/aic94xx/",
@@ -121,6 +124,9 @@ const CLOUD: &[&str] = &[
 const RARE: &[&str] = &[
     "drivers/ata/pata_legacy",
     "drivers/ata/pata_pcmcia",
+    "drivers/ata/pdc_adma",
+    "drivers/ata/sata_qstor",
+    "drivers/ata/sata_sx4",
     "drivers/mmc/host/sdricoh_cs",
     "drivers/mmc/host/vub300",
     "drivers/mmc/host/wbsd",
