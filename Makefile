@@ -10,7 +10,7 @@ export PATH := $(PATH):$(CURDIR)/.static/musl/bin
 BIN    := $(CURDIR)/target/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build lab console test soak bench fmt lint fuzz licences install fixtures compile programs fuzzer
+.PHONY: help deps build lab console test soak bench fmt lint fuzz licences install fixtures compile programs fuzzer source
 
 help: ## List these targets
 	@printf 'GSE: lab machines that install, update and mend themselves\n\n'
@@ -34,10 +34,15 @@ programs:
 LAB = $(BIN)/gse-lab run $(if $(TREE),--tree '$(TREE)') $(if $(STAGE3),--stage3 '$(STAGE3)') \
 	$(if $(FILESYSTEM),--filesystem $(FILESYSTEM)) $(if $(KEEP),--keep)
 
-lab: build ## Boot a blank machine in QEMU: it installs a system from a server, and boots again without one
+# What is mistyped is said before anything is built.
+source:
+	@test -z '$(TREE)' || test -d '$(TREE)' || { echo 'make lab: there is no directory TREE=$(TREE)'; exit 1; }
+	@test -z '$(STAGE3)' || test -f '$(STAGE3)' || { echo 'make lab: there is no tarball STAGE3=$(STAGE3)'; exit 1; }
+
+lab: source build ## Boot a blank machine in QEMU: it installs a system from a server, and boots again without one
 	@$(LAB)
 
-console: build ## The same, and then leave the machine running, with this terminal as its console
+console: source build ## The same, and then leave the machine running, with this terminal as its console
 	@$(LAB) --console
 
 # What end-to-end tests boot; fetched or made once, and then found in the cache.
