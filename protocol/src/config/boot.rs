@@ -1,8 +1,8 @@
-//! `controller/boot.toml`: update and rescue policy.
+//! `controller/boot.toml`: update, health and rescue policy.
 
 use serde::Deserialize;
 
-use super::Error;
+use super::{Error, health::Health};
 
 /// The whole file; every key has a default.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
@@ -10,6 +10,8 @@ use super::Error;
 pub struct Boot {
     /// When and how a new release is installed.
     pub update: Update,
+    /// How a system shows that it is healthy.
+    pub health: Health,
     /// What a machine does when nothing boots.
     pub rescue: Rescue,
     /// The real system's first process.
@@ -99,6 +101,7 @@ impl Boot {
             let message = "rescue.password is not a hash as `openssl passwd -6` prints it";
             return Err(Error::new(FILE, message).in_line_of(text, hash));
         }
+        boot.health.check(FILE, text)?;
         if !boot.init.path.starts_with('/') {
             let error = Error::new(FILE, "init.path must start with /");
             return Err(error.in_line_of(text, "path"));
