@@ -25,6 +25,8 @@ pub struct Update {
     /// Whether to install a release that differs from the installed one. A machine that has no system
     /// installs one whatever this says.
     pub policy: Policy,
+    /// Which slot a new release goes into.
+    pub mode: Mode,
     /// Seconds to wait for an answer when `policy = "ask"`.
     pub ask_timeout: u32,
     /// What happens when nobody answers in that time.
@@ -33,12 +35,17 @@ pub struct Update {
 
 impl Default for Update {
     fn default() -> Self {
-        Self { policy: Policy::Auto, ask_timeout: 30, ask_default: Answer::Boot }
+        Self {
+            policy: Policy::Auto,
+            mode: Mode::Rotate,
+            ask_timeout: 30,
+            ask_default: Answer::Boot,
+        }
     }
 }
 
 /// `update.policy`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Policy {
     /// Ask the person at the console.
@@ -49,8 +56,18 @@ pub enum Policy {
     Never,
 }
 
+/// `update.mode`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// Into the other slot, and then the labels move.
+    Rotate,
+    /// Into the slot of SYSFS, after BACKUPFS was made its clone.
+    InPlace,
+}
+
 /// An answer to the question whether to install.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Answer {
     /// Install the new release.

@@ -11,6 +11,12 @@ const MIN_WATCHDOG_LIMIT: u32 = 5;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Health {
+    /// How many startups in a row a system may take to come up: at least 1, which allows no failure.
+    pub tries: u32,
+    /// How many shutdowns in a row may be unclean, which is what a pulled plug is.
+    pub unclean_shutdowns: u32,
+    /// Whether a system that has proven itself is cloned where there is no backup.
+    pub clone: bool,
     /// How long a startup may take, health scripts included, until the machine is restarted. 0: as long
     /// as it likes.
     pub startup_limit: u32,
@@ -30,6 +36,9 @@ pub struct Health {
 impl Default for Health {
     fn default() -> Self {
         Self {
+            tries: 1,
+            unclean_shutdowns: 0,
+            clone: true,
             startup_limit: 600,
             script_limit: 60,
             require_report: true,
@@ -56,6 +65,9 @@ impl Health {
     /// Looks for values that no machine can obey. `text` is that of `file`, for the line in an error.
     pub(super) fn check(&self, file: &str, text: &str) -> Result<(), Error> {
         let refuse = |key, message| Err(Error::new(file, message).in_line_of(text, key));
+        if self.tries == 0 {
+            return refuse("tries", "health.tries must be at least 1: a system needs a try".into());
+        }
         if self.script_limit == 0 {
             return refuse("script_limit", "health.script_limit must be at least 1 second".into());
         }
