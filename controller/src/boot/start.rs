@@ -151,9 +151,8 @@ fn mount_over(
     root: &Path,
     log: &Log,
 ) -> Result<()> {
-    let userdata = userdata.and_then(|place| {
-        Some((place.device.as_path(), place.filesystem.as_ref()?.kind.as_str()))
-    });
+    let userdata = userdata
+        .and_then(|place| Some((place.device.as_path(), place.filesystem.as_ref()?.kind.as_str())));
     mounts::mount_all(root, &config.mounts, userdata, log)?;
     if !config.mounts.tmpfs.iter().any(|tmpfs| tmpfs.path == "/etc") {
         return Ok(());

@@ -82,7 +82,7 @@ fn a_system_is_below_the_records_on_btrfs_and_beside_them_elsewhere() {
     for kind in ALL {
         let disk = Loop::new(400 * MIB, 512);
         let slot = format(&disk, kind, Label::Incoming);
-        let open = OpenSlot::new(&slot, &disk.folder("top"), Access::ReadWrite, &log).unwrap();
+        let mut open = OpenSlot::new(&slot, &disk.folder("top"), Access::ReadWrite, &log).unwrap();
         Records::create(open.top()).unwrap();
         let names = ["@", "@home", ".gse"].map(|name| open.top().join(name).is_dir());
         let btrfs = kind == Filesystem::Btrfs;
@@ -99,7 +99,7 @@ fn a_system_is_below_the_records_on_btrfs_and_beside_them_elsewhere() {
 }
 
 #[test]
-fn labels_change_while_mounted_and_while_not() {
+fn labels_change_while_mounted_even_read_only() {
     let log = Log::console();
     for kind in ALL {
         let disk = Loop::new(400 * MIB, 512);
@@ -332,7 +332,8 @@ fn a_mount_ends_with_its_value() {
     let target = disk.folder("top");
     let is_mounted =
         || fs::read_to_string("/proc/self/mounts").unwrap().contains(target.to_str().unwrap());
-    let mount = || mount_top(&slot.device, Filesystem::Ext4, &target, Access::ReadOnly, &log).unwrap();
+    let mount =
+        || mount_top(&slot.device, Filesystem::Ext4, &target, Access::ReadOnly, &log).unwrap();
     let mounted = mount();
     assert!(is_mounted());
     drop(mounted);

@@ -15,8 +15,8 @@ use gse_controller::{
         table::Flaw,
     },
     log::Log,
+    mount::{MountFlags, Mounted},
 };
-use gse_protocol::config::drives::Filesystem;
 
 use crate::common::{Loop, MIB, drives_toml, sh};
 
