@@ -12,20 +12,20 @@ use crate::{
 };
 
 /// A moment in a boot.
-pub struct Moment<'m> {
-    pub family: &'m Family,
-    pub policy: &'m Policy,
+pub(crate) struct Moment<'m> {
+    pub(crate) family: &'m Family,
+    pub(crate) policy: &'m Policy,
     /// The disks.
-    pub world: &'m World,
+    pub(crate) world: &'m World,
     /// What the controller believes.
-    pub facts: &'m Facts,
+    pub(crate) facts: &'m Facts,
     /// A step failed in this boot.
-    pub failures: bool,
+    pub(crate) failures: bool,
 }
 
 impl Moment<'_> {
     /// A system that would start, if it were booted: with a valid signature, an init, and a filesystem.
-    pub fn starts(&self, plate: &Plate) -> Option<Image> {
+    pub(crate) fn starts(&self, plate: &Plate) -> Option<Image> {
         plate.image().filter(|image| !plate.rotten && Some(image.serial) != self.family.no_init)
     }
 
@@ -35,7 +35,7 @@ impl Moment<'_> {
         plates.filter_map(|(n, plate)| Some((n, self.starts(plate)?)))
     }
 
-    pub fn check_step(&self, step: Step) -> Result<()> {
+    pub(crate) fn check_step(&self, step: Step) -> Result<()> {
         let SlotId(n) = step.slot();
         let plate = &self.world.plates[n];
         match step {
@@ -82,7 +82,7 @@ impl Moment<'_> {
         Ok(())
     }
 
-    pub fn check_boot(&self, SlotId(n): SlotId, why: &Why) -> Result<()> {
+    pub(crate) fn check_boot(&self, SlotId(n): SlotId, why: &Why) -> Result<()> {
         let plate = &self.world.plates[n];
         let image = self.starts(plate).context("boots what does not start")?;
         ensure!(
@@ -103,7 +103,7 @@ impl Moment<'_> {
         Ok(())
     }
 
-    pub fn check_rescue(&self, why: &NothingToBoot) -> Result<()> {
+    pub(crate) fn check_rescue(&self, why: &NothingToBoot) -> Result<()> {
         let unstartable = |n: usize| self.facts.slots[n].session.unstartable.is_some();
         let standing = self.standing().find(|(n, _)| !unstartable(*n));
         ensure!(standing.is_none(), "rescue, though {standing:?} stands: {why}");

@@ -10,11 +10,9 @@ use walk::{Family, walk};
 #[test]
 fn every_power_cut_leaves_a_bootable_machine() {
     let families = [
-        Family { slots: 1, serials: 3, no_init: None, faults: true, failures: 1 },
-        Family { slots: 1, serials: 3, no_init: Some(2), faults: true, failures: 1 },
-        Family { slots: 2, serials: 3, no_init: None, faults: true, failures: 1 },
-        Family { slots: 2, serials: 3, no_init: Some(2), faults: true, failures: 1 },
-        Family { slots: 3, serials: 2, no_init: None, faults: true, failures: 0 },
+        Family { slots: 2, serials: 3, no_init: None, faults: false, failures: 0 },
+        Family { slots: 2, serials: 3, no_init: None, faults: true, failures: 0 },
+        Family { slots: 2, serials: 3, no_init: None, faults: false, failures: 1 },
     ];
     let mut total = walk::Counts::default();
     for family in families {

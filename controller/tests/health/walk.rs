@@ -1,10 +1,16 @@
 //! Every way from a blank machine: all servers, policies, failures, and cuts.
 
-use std::{collections::HashSet, fmt, ops::AddAssign, thread};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    ops::AddAssign,
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use gse_controller::{
-    decide::{self, Next, Policy, Step},
+    decide::{self, Cause, Next, Policy, Step},
     facts::{Attempt, Checked, Cycle, Facts, Life, Offer, Role, SlotId},
 };
 use gse_protocol::{
@@ -19,27 +25,27 @@ use crate::{
 
 /// Machines that are walked together.
 #[derive(Debug, Clone)]
-pub struct Family {
-    pub slots: u8,
+pub(crate) struct Family {
+    pub(crate) slots: u8,
     /// Releases have the serials from 1 to this.
-    pub serials: u8,
+    pub(crate) serials: u8,
     /// The release that has no init.
-    pub no_init: Option<u8>,
+    pub(crate) no_init: Option<u8>,
     /// Whether a disk may be damaged.
-    pub faults: bool,
+    pub(crate) faults: bool,
     /// How many steps may fail in a boot.
-    pub failures: u8,
+    pub(crate) failures: u8,
 }
 
 /// How much was walked.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counts {
+pub(crate) struct Counts {
     /// Different states of a machine that is switched off.
-    pub states: usize,
+    pub(crate) states: usize,
     /// Decisions that were asked for.
-    pub transitions: usize,
+    pub(crate) transitions: usize,
     /// Times that power was lost.
-    pub cuts: usize,
+    pub(crate) cuts: usize,
 }
 
 impl fmt::Display for Counts {
@@ -58,39 +64,36 @@ impl AddAssign for Counts {
 }
 
 /// What a machine meets when it is switched on.
-#[derive(Debug, Clone)]
-pub struct Setting {
-    pub policy: Policy,
-    pub offer: Option<Offer>,
-    pub answer: Answer,
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Setting {
+    pub(crate) policy: Policy,
 }
 
-pub fn walk(family: &Family) -> Result<Counts> {
+pub(crate) fn walk(family: &Family) -> Result<Counts> {
     let mut counts = Counts::default();
     let start = World::blank(family.slots);
-    let mut seen = HashSet::from([start]);
+    let mut seen = HashSet::from([start.key()]);
     let mut frontier = vec![start];
     while !frontier.is_empty() {
-        let chunk = frontier.len().div_ceil(4);
-        let found: Result<Vec<(HashSet<World>, Counts)>> = thread::scope(|scope| {
-            let threads: Vec<_> = frontier
-                .chunks(chunk)
-                .map(|worlds| {
-                    scope.spawn(move || {
-                        let mut explorer = Explorer::new(family);
-                        for world in worlds {
-                            explorer.explore(world)?;
-                        }
-                        Ok((explorer.found, explorer.counts))
-                    })
-                })
-                .collect();
+        let next = AtomicUsize::new(0);
+        let work = || {
+            let mut explorer = Explorer::new(family, &seen);
+            while let Some(world) = frontier.get(next.fetch_add(1, Ordering::Relaxed)) {
+                explorer.explore(world)?;
+            }
+            Ok((explorer.found, explorer.counts))
+        };
+        let found: Result<Vec<(HashMap<u128, World>, Counts)>> = thread::scope(|scope| {
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(work)).collect();
             threads.into_iter().map(|t| t.join().unwrap()).collect()
         });
+        let found = found?;
+        eprintln!("{} {}", frontier.len(), seen.len());
         frontier.clear();
-        for (worlds, more) in found? {
+        for (worlds, more) in found {
             counts += more;
-            frontier.extend(worlds.into_iter().filter(|world| seen.insert(*world)));
+            frontier
+                .extend(worlds.into_iter().filter(|(key, _)| seen.insert(*key)).map(|(_, w)| w));
         }
     }
     counts.states = seen.len();
@@ -99,13 +102,17 @@ pub fn walk(family: &Family) -> Result<Counts> {
 
 struct Explorer<'f> {
     family: &'f Family,
-    found: HashSet<World>,
+    /// What other levels of the walk found.
+    seen: &'f HashSet<u128>,
+    found: HashMap<u128, World>,
     counts: Counts,
 }
 
 /// A boot, at some moment.
 #[derive(Clone)]
 struct Boot {
+    /// The machine when it was switched on.
+    from: World,
     world: World,
     facts: Facts,
     failures: u8,
@@ -116,23 +123,24 @@ struct Boot {
 }
 
 impl<'f> Explorer<'f> {
-    fn new(family: &'f Family) -> Self {
-        Self { family, found: HashSet::new(), counts: Counts::default() }
+    fn new(family: &'f Family, seen: &'f HashSet<u128>) -> Self {
+        Self { family, seen, found: HashMap::new(), counts: Counts::default() }
     }
 
     fn explore(&mut self, world: &World) -> Result<()> {
         if self.family.faults && !world.faulty {
             self.damage(world);
         }
-        for setting in settings(self.family, world) {
+        for (offer, settings) in settings(self.family, world) {
             let boot = Boot {
+                from: *world,
                 world: *world,
-                facts: world.facts(setting.offer.clone()),
+                facts: world.facts(offer),
                 failures: 0,
                 kept: 0,
                 story: Vec::new(),
             };
-            self.boot(boot, world, &setting)?;
+            self.boot(boot, &settings)?;
         }
         Ok(())
     }
@@ -142,7 +150,11 @@ impl<'f> Explorer<'f> {
             // What is written nowhere, nobody can remember.
             world.failed = 0;
         }
-        self.found.insert(world.canonical());
+        let world = world.canonical();
+        let key = world.key();
+        if !self.seen.contains(&key) {
+            self.found.insert(key, world);
+        }
     }
 
     /// The power goes.
@@ -178,39 +190,85 @@ impl<'f> Explorer<'f> {
         }
     }
 
-    fn boot(&mut self, mut boot: Boot, from: &World, setting: &Setting) -> Result<()> {
+    /// Goes on with a boot under all these settings, apart from where they make a difference.
+    fn boot(&mut self, mut boot: Boot, settings: &[Setting]) -> Result<()> {
         loop {
-            let next = decide::next(&boot.facts, &setting.policy);
-            self.counts.transitions += 1;
-            boot.story.push(next.clone());
-            let moment = Moment {
-                family: self.family,
-                policy: &setting.policy,
-                world: &boot.world,
-                facts: &boot.facts,
-                failures: boot.failures > 0,
-            };
-            let lawful = match &next {
-                _ if boot.story.len() > 40 => Err(anyhow::anyhow!("no end")),
-                Next::Do(step, _) => moment.check_step(*step),
-                Next::Ask => Ok(()),
-                Next::Boot(slot, why) => moment.check_boot(*slot, why),
-                Next::Rescue(why) => moment.check_rescue(why),
-            };
-            lawful.with_context(|| {
-                format!("from {from}\nwith {setting:?}\nby {:#?}\nat {}", boot.story, boot.world)
-            })?;
-            match next {
-                Next::Do(step, _) => self.step(&mut boot, step, from, setting)?,
-                Next::Ask => boot.facts.answer = Some(setting.answer),
-                Next::Boot(slot, _) => return self.start(boot, slot, from, setting),
-                Next::Rescue(_) => return Ok(()),
+            let mut ways: Vec<(Next, Vec<Setting>)> = Vec::new();
+            for setting in settings {
+                if let Some((Next::Do(_, Cause::Settling), _)) = ways.first() {
+                    // The labels are settled whatever the policy.
+                    break;
+                }
+                let next = decide::next(&boot.facts, &setting.policy);
+                self.counts.transitions += 1;
+                match ways.iter_mut().find(|(way, _)| *way == next) {
+                    Some((_, settings)) => settings.push(*setting),
+                    None => ways.push((next, vec![*setting])),
+                }
             }
+            if let [(next, _)] = ways.as_slice() {
+                let next = next.clone();
+                if !self.go_on(&mut boot, next, settings)? {
+                    return Ok(());
+                }
+                continue;
+            }
+            for (next, settings) in ways {
+                let mut boot = boot.clone();
+                if self.go_on(&mut boot, next, &settings)? {
+                    self.boot(boot, &settings)?;
+                }
+            }
+            return Ok(());
         }
     }
 
+    /// Does what was decided. Whether the boot goes on after that.
+    fn go_on(&mut self, boot: &mut Boot, next: Next, settings: &[Setting]) -> Result<bool> {
+        let Some(setting) = settings.first() else { return Ok(false) };
+        boot.story.push(next.clone());
+        let moment = Moment {
+            family: self.family,
+            policy: &setting.policy,
+            world: &boot.world,
+            facts: &boot.facts,
+            failures: boot.failures > 0,
+        };
+        let lawful = match &next {
+            _ if boot.story.len() > 40 => Err(anyhow::anyhow!("no end")),
+            Next::Do(step, _) => moment.check_step(*step),
+            Next::Ask => Ok(()),
+            Next::Boot(slot, why) => moment.check_boot(*slot, why),
+            Next::Rescue(why) => moment.check_rescue(why),
+        };
+        lawful.with_context(|| {
+            let Boot { from, story, world, facts, .. } = &boot;
+            format!(
+                "from {from}\nwith {setting:?}\noffered {:?}\nby {story:#?}\nat {world}",
+                facts.offer
+            )
+        })?;
+        match next {
+            Next::Do(step, _) => self.step(boot, step, settings)?,
+            Next::Ask => {
+                for answer in [Answer::Install, Answer::Boot] {
+                    let mut boot = boot.clone();
+                    boot.facts.answer = Some(answer);
+                    self.boot(boot, settings)?;
+                }
+                return Ok(false);
+            }
+            Next::Boot(slot, _) => {
+                self.start(boot, slot, settings)?;
+                return Ok(false);
+            }
+            Next::Rescue(_) => return Ok(false),
+        }
+        Ok(true)
+    }
+
     /// Does a step: whole, cut off, or failing.
-    fn step(&mut self, boot: &mut Boot, step: Step, from: &World, setting: &Setting) -> Result<()> {
+    fn step(&mut self, boot: &mut Boot, step: Step, settings: &[Setting]) -> Result<()> {
         let SlotId(n) = step.slot();
         if let Step::Check(id) = step {
             let plate = &boot.world.plates[n];
@@ -229,16 +287,16 @@ impl<'f> Explorer<'f> {
             if boot.failures < self.family.failures {
                 let mut failing = Boot { world: half, failures: boot.failures + 1, ..boot.clone() };
                 failing.facts.failed(step, "");
-                self.deprive(&mut failing.world, step, boot, setting);
+                self.deprive(&mut failing.world, step, boot, settings);
                 if let Step::Refuse(..) = step {
                     // Not written anywhere: nothing can be asked of the next boot.
                     failing.failures = u8::MAX;
                 }
-                self.boot(failing, from, setting)?;
+                self.boot(failing, settings)?;
             }
         }
         let mut world = boot.world;
-        self.deprive(&mut world, step, boot, setting);
+        self.deprive(&mut world, step, boot, settings);
         boot.world = world;
         if let (Step::Format(_), Some(_)) = (step, before.plates[n].image()) {
             boot.kept |= before.plates[n].refused;
@@ -265,8 +323,9 @@ impl<'f> Explorer<'f> {
 
     /// Notes that the release of SYSFS failed: it did not complete its cycle and another system takes over,
     /// or it could never be started. No clone of it shows that it was not the release.
-    fn deprive(&self, world: &mut World, step: Step, boot: &Boot, setting: &Setting) {
+    fn deprive(&self, world: &mut World, step: Step, boot: &Boot, settings: &[Setting]) {
         let Step::Relabel(SlotId(n), Role::Deprived) = step else { return };
+        let Some(setting) = settings.first() else { return };
         let updated = boot.facts.attempt != Attempt::None;
         if boot.facts.slots[n].role != Role::System || updated || boot.failures == u8::MAX {
             return;
@@ -290,7 +349,7 @@ impl<'f> Explorer<'f> {
     }
 
     /// Starts a system, which does as it likes.
-    fn start(&mut self, boot: Boot, slot: SlotId, from: &World, setting: &Setting) -> Result<()> {
+    fn start(&mut self, boot: &Boot, slot: SlotId, settings: &[Setting]) -> Result<()> {
         let mut world = boot.world;
         world.apply(Step::Open(slot), None, 0);
         // It hangs, or panics, or the power is cut before it is up.
@@ -299,7 +358,7 @@ impl<'f> Explorer<'f> {
             for world in [boot.world, world] {
                 let mut failing = Boot { world, failures: boot.failures + 1, ..boot.clone() };
                 failing.facts.failed(Step::Open(slot), "");
-                self.boot(failing, from, setting)?;
+                self.boot(failing, settings)?;
             }
         }
         let Held::Image(image) = &mut world.plates[slot.0].held else { return Ok(()) };
@@ -332,38 +391,41 @@ fn halves(step: Step, world: &World) -> Vec<World> {
     }
 }
 
-/// Every setting that can make a difference.
-fn settings(family: &Family, world: &World) -> Vec<Setting> {
+/// Every offer, and the policies that can make a difference to it. Policies that differ in what they call
+/// unhealthy come apart.
+fn settings(family: &Family, world: &World) -> Vec<(Option<Offer>, Vec<Setting>)> {
+    use boot::Policy::{Ask, Auto, Never};
     let counted =
         world.plates().iter().filter_map(Plate::image).any(|image| {
             image.life.is_some_and(|life| matches!(life.state, Cycle::Open | Cycle::Up))
         });
     // Only SYSFS is judged, which is either open or up.
-    let allowances: &[(u32, u32)] =
-        if counted { &[(1, 0), (2, 1), (u32::MAX, u32::MAX)] } else { &[(1, 0)] };
+    let allowances: &[(u32, u32)] = if counted { &[(1, 0), (2, 1)] } else { &[(1, 0)] };
+    let offer = |serial: u8, allow_downgrade| {
+        Some(Offer { serial: Serial(serial.into()), version: String::new(), allow_downgrade })
+    };
+    let modes = [Mode::Rotate, Mode::InPlace];
     let mut settings = Vec::new();
     for &(tries, unclean_shutdowns) in allowances {
-        for clone in [true, false] {
-            let mut add = |update, answer, mode, offer| {
-                let policy = Policy { update, mode, tries, unclean_shutdowns, clone };
-                settings.push(Setting { policy, offer, answer });
-            };
-            add(boot::Policy::Auto, Answer::Boot, Mode::Rotate, None);
-            for (serial, mode) in (1..=family.serials)
-                .flat_map(|serial| [(serial, Mode::Rotate), (serial, Mode::InPlace)])
-            {
-                let offer = |allow_downgrade| {
-                    let serial = Serial(serial.into());
-                    Some(Offer { serial, version: String::new(), allow_downgrade })
-                };
-                add(boot::Policy::Auto, Answer::Boot, mode, offer(false));
-                add(boot::Policy::Ask, Answer::Install, mode, offer(false));
-                add(boot::Policy::Ask, Answer::Boot, mode, offer(false));
-                add(boot::Policy::Never, Answer::Boot, mode, offer(false));
-                // Nothing is higher than the highest, so it is never a downgrade.
-                if serial < family.serials {
-                    add(boot::Policy::Auto, Answer::Boot, mode, offer(true));
+        let of = |updates: &[boot::Policy], modes: &[Mode]| {
+            let mut policies = Vec::new();
+            for &update in updates {
+                for &mode in modes {
+                    for clone in [true, false] {
+                        let policy = Policy { update, mode, tries, unclean_shutdowns, clone };
+                        policies.push(Setting { policy });
+                    }
                 }
+            }
+            policies
+        };
+        // Without an offer there is no update to decide about.
+        settings.push((None, of(&[Auto], &[Mode::Rotate])));
+        for serial in 1..=family.serials {
+            settings.push((offer(serial, false), of(&[Auto, Ask, Never], &modes)));
+            // Nothing is higher than the highest, so it is never a downgrade.
+            if serial < family.serials {
+                settings.push((offer(serial, true), of(&[Auto], &modes)));
             }
         }
     }

@@ -10,20 +10,20 @@ use gse_controller::{
 use gse_protocol::Serial;
 
 /// The most slots of a machine.
-pub const SLOTS: usize = 3;
+pub(crate) const SLOTS: usize = 3;
 
 /// A system as its records describe it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Image {
-    pub serial: u8,
-    pub generation: u8,
-    pub life: Option<Life>,
+pub(crate) struct Image {
+    pub(crate) serial: u8,
+    pub(crate) generation: u8,
+    pub(crate) life: Option<Life>,
     /// Not written anywhere: its last life cycle was healthy, or that of the system that it is a clone of.
-    pub healthy: bool,
+    pub(crate) healthy: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Held {
+pub(crate) enum Held {
     Nothing,
     Image(Image),
     /// Records that cannot be read, or a release that somebody forged.
@@ -32,41 +32,42 @@ pub enum Held {
 
 /// A slot on the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Plate {
-    pub role: Role,
-    pub held: Held,
+pub(crate) struct Plate {
+    pub(crate) role: Role,
+    pub(crate) held: Held,
     /// A bit for each serial.
-    pub refused: u8,
+    pub(crate) refused: u8,
     /// Not written anywhere: the filesystem cannot be mended.
-    pub rotten: bool,
+    pub(crate) rotten: bool,
 }
 
-pub const BLANK: Plate = Plate { role: Role::Free, held: Held::Nothing, refused: 0, rotten: false };
+pub(crate) const BLANK: Plate =
+    Plate { role: Role::Free, held: Held::Nothing, refused: 0, rotten: false };
 
 /// A machine that is switched off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct World {
-    pub plates: [Plate; SLOTS],
-    pub slots: u8,
+pub(crate) struct World {
+    pub(crate) plates: [Plate; SLOTS],
+    pub(crate) slots: u8,
     /// Not written anywhere: the serials that failed here; a bit for each.
-    pub failed: u8,
+    pub(crate) failed: u8,
     /// A disk was damaged; once is enough.
-    pub faulty: bool,
+    pub(crate) faulty: bool,
     /// A system that can be started was once installed completely.
-    pub installed: bool,
+    pub(crate) installed: bool,
 }
 
 impl World {
-    pub fn blank(slots: u8) -> Self {
+    pub(crate) fn blank(slots: u8) -> Self {
         Self { plates: [BLANK; SLOTS], slots, failed: 0, faulty: false, installed: false }
     }
 
-    pub fn plates(&self) -> &[Plate] {
+    pub(crate) fn plates(&self) -> &[Plate] {
         &self.plates[..usize::from(self.slots)]
     }
 
     /// What the controller finds.
-    pub fn facts(&self, offer: Option<Offer>) -> Facts {
+    pub(crate) fn facts(&self, offer: Option<Offer>) -> Facts {
         let slot = |plate: &Plate| Slot {
             device: String::new(),
             role: plate.role,
@@ -93,7 +94,7 @@ impl World {
     /// Does to the disk what a step that succeeds does. Written down apart from `Facts::apply`, which is
     /// compared with it.
     /// `kept` is what slots that were formatted in this boot had refused.
-    pub fn apply(&mut self, step: Step, offer: Option<&Offer>, kept: u8) {
+    pub(crate) fn apply(&mut self, step: Step, offer: Option<&Offer>, kept: u8) {
         let known = self.plates().iter().fold(kept, |all, plate| match plate.held {
             Held::Image(_) => all | plate.refused,
             Held::Nothing | Held::Broken => all,
@@ -138,7 +139,7 @@ impl World {
 
     /// The same for everything that decisions can depend on: of generations only their order counts, and
     /// of failures only so many.
-    pub fn canonical(mut self) -> Self {
+    pub(crate) fn canonical(mut self) -> Self {
         let generations = |world: &Self| {
             let mut all: Vec<u8> =
                 world.plates().iter().filter_map(Plate::image).map(|i| i.generation).collect();
@@ -153,8 +154,8 @@ impl World {
                     let place = order.iter().position(|g| *g == image.generation).unwrap();
                     image.generation = place as u8 + 1;
                     if let Some(life) = &mut image.life {
-                        life.tries = life.tries.min(3);
-                        life.unclean_shutdowns = life.unclean_shutdowns.min(2);
+                        life.tries = life.tries.min(2);
+                        life.unclean_shutdowns = life.unclean_shutdowns.min(1);
                     }
                 }
                 Held::Nothing | Held::Broken => plate.refused = 0,
@@ -164,8 +165,42 @@ impl World {
     }
 }
 
+impl World {
+    /// All of it in one number, for a world that is canonical.
+    pub(crate) fn key(&self) -> u128 {
+        let mut key = 0;
+        let mut add = |bits: u32, value: u128| {
+            debug_assert!(value < 1 << bits, "{value} in {bits} bits");
+            key = key << bits | value;
+        };
+        for plate in &self.plates {
+            add(3, plate.role as u128);
+            add(8, plate.refused.into());
+            add(1, plate.rotten.into());
+            let Held::Image(image) = plate.held else {
+                add(16, u128::from(plate.held == Held::Broken));
+                continue;
+            };
+            add(1, 1);
+            add(3, image.serial.into());
+            add(3, image.generation.into());
+            add(1, image.healthy.into());
+            let life =
+                image.life.map(|life| (1 + life.state as u128, life.tries, life.unclean_shutdowns));
+            let (state, tries, unclean) = life.unwrap_or_default();
+            add(4, state);
+            add(2, tries.into());
+            add(2, unclean.into());
+        }
+        add(8, self.failed.into());
+        add(1, self.faulty.into());
+        add(1, self.installed.into());
+        key
+    }
+}
+
 impl Plate {
-    pub fn image(&self) -> Option<Image> {
+    pub(crate) fn image(&self) -> Option<Image> {
         match self.held {
             Held::Image(image) => Some(image),
             Held::Nothing | Held::Broken => None,
@@ -173,14 +208,14 @@ impl Plate {
     }
 
     /// Whether its label lets it be booted some day without being written again.
-    pub fn counts(&self) -> bool {
+    pub(crate) fn counts(&self) -> bool {
         matches!(self.role, Role::System | Role::Backup | Role::Incoming)
     }
 }
 
 impl Image {
     /// Whether its last life cycle failed, by a policy. Written down apart from the controller's rule.
-    pub fn is_unhealthy(&self, policy: &Policy) -> bool {
+    pub(crate) fn is_unhealthy(&self, policy: &Policy) -> bool {
         match self.life {
             None => true,
             Some(Life { state: Cycle::Open, tries, .. }) => tries >= policy.tries,
@@ -216,7 +251,7 @@ impl fmt::Display for World {
     }
 }
 
-pub fn bit(serial: Serial) -> u8 {
+pub(crate) fn bit(serial: Serial) -> u8 {
     1 << serial.0
 }
 
