@@ -21,14 +21,14 @@ use super::{
 const FILES: usize = 8;
 
 /// What there is to take content from.
-pub(super) enum Sources<'s> {
+pub(super) enum Sources<'t, 'i> {
     /// An image.
-    Image(&'s mut dyn FrameSource),
+    Image(&'i mut dyn FrameSource),
     /// A local tree, and an image for what is damaged there.
-    Tree(&'s LocalTree, Option<&'s mut dyn FrameSource>),
+    Tree(&'t LocalTree, Option<&'i mut dyn FrameSource>),
 }
 
-impl Sources<'_> {
+impl Sources<'_, '_> {
     /// The cheapest.
     pub(super) fn first(&self) -> Source {
         match self {
@@ -52,7 +52,7 @@ impl Work<'_> {
     /// Makes all files that have content.
     pub(super) fn contents(
         self,
-        sources: Sources<'_>,
+        sources: Sources<'_, '_>,
         meter: &Meter<'_>,
     ) -> Result<Contents, InstallError> {
         let flusher = Flusher::default();
@@ -67,7 +67,7 @@ impl Work<'_> {
 
     fn from(
         self,
-        sources: Sources<'_>,
+        sources: Sources<'_, '_>,
         flusher: &Flusher,
         meter: &Meter<'_>,
     ) -> Result<Contents, InstallError> {

@@ -104,10 +104,10 @@ pub fn install(
 ///
 /// `progress` is told how many bytes are read and checked, and of how many: those of the files in
 /// `tree`, and, as soon as it is known what is damaged, those of the frames that have it.
-pub fn clone<'s>(
+pub fn clone(
     index: &Index,
-    tree: &'s LocalTree,
-    image: Option<&'s mut dyn FrameSource>,
+    tree: &LocalTree,
+    image: Option<&mut dyn FrameSource>,
     root: BorrowedFd<'_>,
     progress: &(dyn Fn(u64, u64) + Sync),
     limits: &Limits,
@@ -117,7 +117,7 @@ pub fn clone<'s>(
 
 fn make(
     index: &Index,
-    sources: Sources<'_>,
+    sources: Sources<'_, '_>,
     root: BorrowedFd<'_>,
     progress: &(dyn Fn(u64, u64) + Sync),
     limits: &Limits,
@@ -142,7 +142,7 @@ struct Work<'w> {
 
 impl Work<'_> {
     /// The steps, in their order.
-    fn all(self, sources: Sources<'_>, meter: &Meter<'_>) -> Result<Report, InstallError> {
+    fn all(self, sources: Sources<'_, '_>, meter: &Meter<'_>) -> Result<Report, InstallError> {
         let mut times = Times::default();
         timed(&mut times.directories, || self.directories())?;
         let Contents { damaged, copied, threads, fetched_again } =
