@@ -20,7 +20,7 @@ use crate::{
     log::{Log, reason},
     mount, mounts, network,
     report::{BootReport, boot_id},
-    services,
+    services, startup,
     switch_root::{NEW_ROOT, check_init},
 };
 
@@ -49,7 +49,9 @@ pub(super) fn start(
     }
     log.phase("clean up", || clean_up(log));
     let handover = log.phase("mounts", || -> Result<_> {
-        open_cycle(machine, slot, serial)?;
+        if config.boot.health.require_report {
+            open_cycle(machine, slot, serial)?;
+        }
         let root = slot_mount::mount_slot_root(slot, Path::new(NEW_ROOT), Access::ReadOnly, log)?;
         let handover = Handover::new(&machine.cmdline, &config.boot.init.path, &[]);
         check_init(root.path(), &handover.init)?;
@@ -68,6 +70,7 @@ pub(super) fn start(
         phases: log.timings(),
     };
     report.store()?;
+    startup::begin(Path::new(NEW_ROOT), &config.boot.health, &machine.cmdline, log)?;
     Ok(handover)
 }
 
@@ -172,7 +175,7 @@ fn mount_over(
     let mounted = mounts::mount_points(&config.mounts, userdata.is_some());
     let text = mounts::fstab(&fs::read_to_string(&fstab).unwrap_or_default(), &line, &mounted);
     files::replace(&fstab, text.as_bytes(), 0o644).context("writing /etc/fstab")?;
-    services::install(&etc)
+    services::install(root)
 }
 
 /// Phase 8: nothing of the boot's own stays mounted, nor what a failed start left.
