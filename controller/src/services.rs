@@ -84,8 +84,6 @@ const SYSTEMD_UP: &str = "\
 [Unit]
 Description=Tells the GSE controller that this system is up
 After=default.target multi-user.target graphical.target
-Conflicts=shutdown.target
-Before=shutdown.target
 
 [Service]
 Type=oneshot
