@@ -168,7 +168,7 @@ fn a_child_that_is_left_behind_neither_delays_nor_survives() {
 fn of_megabytes_of_output_the_end_is_kept() {
     let checks = Checks::new(&[(
         "10-talks",
-        "i=0; while [ $i -lt 400 ]; do printf '%09999d\\n' $i; i=$((i+1)); done; echo the end; exit 1",
+        "i=0; while [ $i -lt 4000 ]; do printf '%0999d\\n' $i; i=$((i+1)); done; echo the end; exit 1",
     )]);
     let check = checks.only(LONG);
     assert_eq!(check.said.last().unwrap(), "the end");
@@ -188,8 +188,7 @@ fn who_never_stops_talking_is_late() {
 
 #[test]
 fn a_program_gets_a_clean_environment_and_nothing_to_read() {
-    // Cargo's own variables are in this test's environment.
-    assert!(std::env::vars().any(|(name, _)| name.starts_with("CARGO")));
+    assert!(std::env::vars().count() > 4, "this test has an environment of its own");
     let checks = Checks::new(&[("10-env", "cat; pwd; env | sort")]);
     let check = checks.only(LONG);
     let names: Vec<_> = check.said.iter().filter_map(|line| line.split('=').next()).collect();
