@@ -11,11 +11,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     disk::{
-        mount::Mounted,
+        mount::{Access, mount_top},
         records::{CycleState, Records},
     },
     log::{Log, PhaseTime, reason},
-    mount::{self, MountFlags},
+    mount::{self, MountFlags, SCRATCH},
     startup::{self, Verdict, scripts::Check},
     supervisor::RUN_DIR,
 };
@@ -39,8 +39,6 @@ pub struct BootReport {
 
 /// The file's name in [`RUN_DIR`].
 const FILE: &str = "boot.json";
-/// Where the records are mounted for a moment, in [`RUN_DIR`] too.
-const SCRATCH: &str = "scratch";
 
 /// Where the reporting program finds things.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -138,10 +136,8 @@ fn with_records(
 ) -> Result<()> {
     let open = |top: &Path| Records::open(top)?.context("this system has no .gse folder");
     if boot.filesystem == Filesystem::Btrfs {
-        let flags = MountFlags::NODEV | MountFlags::NOSUID | MountFlags::NOEXEC;
-        let device = Path::new(&boot.device);
-        let top = place.info.join(SCRATCH);
-        let top = Mounted::new(device, boot.filesystem, &top, flags, Some("subvolid=5"), log)?;
+        let (device, scratch) = (Path::new(&boot.device), Path::new(SCRATCH));
+        let top = mount_top(device, boot.filesystem, scratch, Access::ReadWrite, log)?;
         let done = open(top.path()).and_then(|records| work(&records));
         top.unmount()?;
         return done;

@@ -125,7 +125,7 @@ pub fn prepare_shutdown() -> Result<()> {
     link("gse-controller", &run.join(shutdown::NAME))?;
     let exit_root = Path::new(EXIT_ROOT);
     fs::create_dir_all(exit_root).with_context(|| format!("making {EXIT_ROOT}"))?;
-    mount::bind(run, exit_root)
+    Ok(mount::bind(run, exit_root)?)
 }
 
 fn write(path: &Path, text: &str, mode: u32) -> Result<()> {

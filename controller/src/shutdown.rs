@@ -31,7 +31,7 @@ pub fn run(verb: &str) -> ! {
     for point in mount::mount_points().iter().rev().filter(|point| point.starts_with(OLD_ROOT)) {
         if let Err(e) = mount::unmount(point, UnmountFlags::empty()) {
             // It is read-only already: systemd has seen to that.
-            log.debug(reason(&e));
+            log.debug(e);
         }
     }
     let _ = std::io::stdout().flush();
