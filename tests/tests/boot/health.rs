@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 use gse_qemu::{Disk, Exit, Filesystem, Lab, Spec, fixtures::Flavour};
 use gse_tests::{
     disk,
-    lab::{VERSION, Watch as _, prepend, scratch},
+    lab::{VERSION, Watch as _, scratch},
     small::{self, banner},
 };
 
@@ -23,8 +23,11 @@ fn program(path: &Path, text: &str) {
 /// A lab whose image has another `/sbin/init`, and the disk of its machine.
 fn with_init(dir: &Path, flavour: Flavour, health: &str, init: &str) -> (Lab, Disk) {
     let lab = small::unpublished(dir, flavour, Filesystem::Ext4);
-    small::publish(&lab, VERSION, |tree| XX);
-    prepend(&lab, "controller/boot.toml", &format!("[health]\n{health}\n"));
+    small::publish(&lab, VERSION, |tree| {
+        let text = format!("#!/bin/sh\nPATH=/bin\necho small: starts\n{init}\n");
+        program(&tree.join("sbin/init"), &text);
+    });
+    lab.write_config("controller/boot.toml", &format!("[health]\n{health}\n")).unwrap();
     lab.build_controller().unwrap();
     let disk = lab.blank_disk(&dir.join("disk.img")).unwrap();
     (lab, disk)
@@ -52,7 +55,7 @@ fn a_check_that_fails_leaves_the_life_cycle_open_and_says_why() {
         program(&checks.join("20-home"), "#!/bin/sh\necho no home on $0\nexit 3\n");
         program(&checks.join("30-slow"), "#!/bin/sh\nwhile :; do :; done\n");
     });
-    prepend(&lab, "controller/boot.toml", "[health]\nscript_limit = 2\n");
+    lab.write_config("controller/boot.toml", "[health]\nscript_limit = 2\n").unwrap();
     lab.build_controller().unwrap();
     let disk = lab.blank_disk(&dir.path().join("disk.img")).unwrap();
     let machine = lab.machine().disk(disk.clone()).start().unwrap();

@@ -3,7 +3,7 @@
 use gse_qemu::{Disk, Exit, Filesystem, Lab, Machine};
 use gse_tests::{
     disk,
-    lab::{Watch as _, prepend, scratch, systemd},
+    lab::{Watch as _, scratch, systemd},
 };
 
 fn log_in(lab: &Lab, disk: &Disk) -> Machine {
@@ -64,7 +64,7 @@ fn a_service_that_hangs_keeps_a_system_with_systemd_from_being_up() {
     lab.write_config(&format!("{units}/hangs.service"), hangs).unwrap();
     let wants = "[Unit]\nWants=hangs.service\n";
     lab.write_config(&format!("{units}/multi-user.target.d/hangs.conf"), wants).unwrap();
-    prepend(&lab, "controller/boot.toml", "[health]\nstartup_limit = 60\n");
+    lab.write_config("controller/boot.toml", "[health]\nstartup_limit = 60\n").unwrap();
     lab.build_controller().unwrap();
     let disk = lab.blank_disk(&dir.path().join("disk.img")).unwrap();
     let machine = lab.machine().disk(disk.clone()).start().unwrap();
