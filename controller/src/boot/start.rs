@@ -21,7 +21,7 @@ use crate::{
     mount::{self, Mounted, NEW_ROOT, SCRATCH, SLOTS, STAGE},
     mounts, network,
     report::{BootReport, boot_id},
-    services,
+    services, startup,
     switch_root::check_init,
 };
 
@@ -50,7 +50,9 @@ pub(super) fn start(
     if let Err(e) = configured {
         log.warn(format_args!("the configuration was not applied: {}", reason(&e)));
     }
-    open_cycle(slot.top(), serial)?;
+    if config.boot.health.require_report {
+        open_cycle(slot.top(), serial)?;
+    }
     let root = log.phase("clean up", || read_only(slot))?;
     let handover = log.phase("mounts", || -> Result<_> {
         let handover = Handover::new(&machine.cmdline, &config.boot.init.path, &[]);
@@ -70,6 +72,7 @@ pub(super) fn start(
         phases: log.timings(),
     };
     report.store()?;
+    startup::begin(Path::new(NEW_ROOT), &config.boot.health, &machine.cmdline, log)?;
     Ok(handover)
 }
 
@@ -167,7 +170,7 @@ fn mount_over(
     let mounted = mounts::mount_points(&config.mounts, userdata.is_some());
     let text = mounts::fstab(&fs::read_to_string(&fstab).unwrap_or_default(), &line, &mounted);
     files::replace(&fstab, text.as_bytes(), 0o644).context("writing /etc/fstab")?;
-    services::install(&etc)
+    services::install(root)
 }
 
 /// Unmounts what an earlier try of this boot left.
