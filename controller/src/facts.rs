@@ -243,6 +243,11 @@ impl Facts {
         }
     }
 
+    /// The offered release cannot be had; nothing was done for it.
+    pub fn give_up_offer(&mut self) {
+        self.attempt = Attempt::Failed;
+    }
+
     /// Keeps what a check found.
     pub fn checked(&mut self, id: SlotId, found: Checked) {
         if let Some(slot) = self.slots.get_mut(id.0) {

@@ -9,13 +9,13 @@ use crate::facts::{Checked, Cycle, Facts, Life, Role, Slot, SlotId, System};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Ailment {
     /// It was started, and did not report that it is up.
-    #[error("it was started {tries} times and never came up")]
+    #[error("it was started{} and never came up", in_a_row(*tries))]
     NeverUp {
         /// How often in a row.
         tries: u32,
     },
     /// It came up, and was not shut down.
-    #[error("it was not shut down cleanly, {times} times in a row")]
+    #[error("it was not shut down cleanly{}", in_a_row(*times))]
     Unclean {
         /// How often in a row.
         times: u32,
@@ -29,6 +29,10 @@ pub enum Ailment {
     /// It has no init.
     #[error("{0}")]
     NoInit(String),
+}
+
+fn in_a_row(count: u32) -> String {
+    if count > 1 { format!(" {count} times in a row") } else { String::new() }
 }
 
 /// How far a system came in its life cycle, the furthest last: what counts when one of two has to go.
