@@ -19,6 +19,7 @@ use gse_protocol::{
 };
 
 use crate::{
+    fate,
     laws::Moment,
     world::{BLANK, Held, Plate, World, bit},
 };
@@ -29,6 +30,8 @@ pub(crate) struct Family {
     pub(crate) slots: u8,
     /// Releases have the serials from 1 to this.
     pub(crate) serials: u8,
+    /// Whether a server may offer a release that is older than the installed one, and says so.
+    pub(crate) downgrades: bool,
     /// The release that has no init.
     pub(crate) no_init: Option<u8>,
     /// Whether a disk may be damaged.
@@ -88,7 +91,6 @@ pub(crate) fn walk(family: &Family) -> Result<Counts> {
             threads.into_iter().map(|t| t.join().unwrap()).collect()
         });
         let found = found?;
-        eprintln!("{} {}", frontier.len(), seen.len());
         frontier.clear();
         for (worlds, more) in found {
             counts += more;
@@ -128,6 +130,7 @@ impl<'f> Explorer<'f> {
     }
 
     fn explore(&mut self, world: &World) -> Result<()> {
+        fate::check(self.family, world).with_context(|| format!("from {world}"))?;
         if self.family.faults && !world.faulty {
             self.damage(world);
         }
@@ -424,7 +427,7 @@ fn settings(family: &Family, world: &World) -> Vec<(Option<Offer>, Vec<Setting>)
         for serial in 1..=family.serials {
             settings.push((offer(serial, false), of(&[Auto, Ask, Never], &modes)));
             // Nothing is higher than the highest, so it is never a downgrade.
-            if serial < family.serials {
+            if family.downgrades && serial < family.serials {
                 settings.push((offer(serial, true), of(&[Auto], &modes)));
             }
         }

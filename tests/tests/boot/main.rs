@@ -3,6 +3,7 @@
 
 mod debian;
 mod disks;
+mod fallback;
 mod hardware;
 mod health;
 mod network;
