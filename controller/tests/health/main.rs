@@ -17,10 +17,18 @@ fn every_power_cut_leaves_a_bootable_machine() {
         downgrades: false,
         no_init: None,
         faults: false,
+        stuck_labels: false,
         failures: 0,
     };
     let families = [
-        Family { slots: 1, downgrades: true, faults: true, failures: 1, ..family },
+        Family {
+            slots: 1,
+            downgrades: true,
+            faults: true,
+            stuck_labels: true,
+            failures: 1,
+            ..family
+        },
         Family { slots: 1, no_init: Some(2), faults: true, failures: 1, ..family },
         Family { serials: 2, downgrades: true, faults: true, ..family },
         Family { serials: 2, downgrades: true, failures: 1, ..family },

@@ -35,22 +35,25 @@ const fn case(name: &'static str, state: Cycle) -> Case {
     Case { name, system: Some(Some(life)), disk: Disk::Sound }
 }
 
+const CLOSED: Case = case("closed", Cycle::Closed);
+
 const SYSFS: &[Case] = &[
-    case("closed", Cycle::Closed),
+    CLOSED,
     Case { name: "fresh", system: Some(Some(Life::FRESH)), disk: Disk::Sound },
     case("open", Cycle::Open),
     case("up", Cycle::Up),
     Case { name: "no record", system: Some(None), disk: Disk::Sound },
     Case { name: "no init", system: Some(Some(Life::FRESH)), disk: Disk::NoInit },
-    Case { name: "damaged", system: Some(Some(Life::CLOSED)), disk: Disk::Damaged },
+    Case { name: "damaged", system: CLOSED.system, disk: Disk::Damaged },
     Case { name: "none", system: None, disk: Disk::Sound },
 ];
 
 const BACKUPFS: &[Case] = &[
-    case("closed", Cycle::Closed),
+    CLOSED,
+    case("cloned", Cycle::Cloned),
     case("up", Cycle::Up),
     case("open", Cycle::Open),
-    Case { name: "damaged", system: Some(Some(Life::CLOSED)), disk: Disk::Damaged },
+    Case { name: "damaged", system: CLOSED.system, disk: Disk::Damaged },
     Case { name: "none", system: None, disk: Disk::Sound },
 ];
 

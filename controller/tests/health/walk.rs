@@ -36,6 +36,8 @@ pub(crate) struct Family {
     pub(crate) no_init: Option<u8>,
     /// Whether a disk may be damaged.
     pub(crate) faults: bool,
+    /// Whether labels and refusals can fail to be written.
+    pub(crate) stuck_labels: bool,
     /// How many steps may fail in a boot.
     pub(crate) failures: u8,
 }
@@ -287,7 +289,8 @@ impl<'f> Explorer<'f> {
         let before = boot.world;
         for half in halves(step, &before) {
             self.cut(half);
-            if boot.failures < self.family.failures {
+            let label = matches!(step, Step::Relabel(..) | Step::Refuse(..));
+            if boot.failures < self.family.failures && (self.family.stuck_labels || !label) {
                 let mut failing = Boot { world: half, failures: boot.failures + 1, ..boot.clone() };
                 failing.facts.failed(step, "");
                 self.deprive(&mut failing.world, step, boot, settings);
@@ -370,12 +373,14 @@ impl<'f> Explorer<'f> {
         // It does not shut down, or the power is cut before it has.
         self.cut(world);
         let Held::Image(image) = &mut world.plates[slot.0].held else { return Ok(()) };
-        image.life = Some(Life::CLOSED);
+        image.life = Some(CLOSED);
         image.healthy = true;
         self.keep(world);
         Ok(())
     }
 }
+
+const CLOSED: Life = Life { state: Cycle::Closed, tries: 0, unclean_shutdowns: 0 };
 
 /// What a step that does not get to its end may leave. Before it began is a state of its own.
 fn halves(step: Step, world: &World) -> Vec<World> {

@@ -50,7 +50,7 @@ fn whole_way(filesystem: Filesystem, memory: u32, disk: impl FnOnce(Disk) -> Dis
     assert!(second.contains("state = \"closed\"") && second != first, "{second}");
     // It had proven itself, so there is a copy of it now.
     assert_eq!(disk::slot_labels(&disk), ["SYSFS", "BACKUPFS"]);
-    assert!(disk::mount(&disk, 3).text(".gse/cycle.toml").contains("state = \"closed\""));
+    assert!(disk::mount(&disk, 3).text(".gse/cycle.toml").contains("state = \"cloned\""));
 }
 
 #[test]
