@@ -3,9 +3,12 @@
 
 mod debian;
 mod disks;
+mod fallback;
 mod hardware;
+mod health;
 mod network;
 mod refused;
 mod rescue;
 mod servers;
+mod systemd;
 mod update;
