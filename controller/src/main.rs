@@ -7,7 +7,7 @@ use gse_controller::{
     cmdline::CmdLine,
     disk::records::CycleState,
     log::{self, Log},
-    report, rescue, supervisor,
+    report, rescue, supervisor, switch_root,
 };
 
 const USAGE: &str = "usage: gse-controller up|closed
@@ -25,6 +25,10 @@ fn main() -> ExitCode {
         "rescue" => {
             // The exit code is the whole answer.
             std::process::exit(rescue::run().code());
+        }
+        switch_root::EMPTY => {
+            switch_root::empty_initramfs();
+            ExitCode::SUCCESS
         }
         "up" => tell(CycleState::Up, "up"),
         "closed" => tell(CycleState::Closed, "closed"),
