@@ -8,7 +8,7 @@ use gse_controller::{
     cmdline::CmdLine,
     log::{self, Log},
     report::{self, Place},
-    rescue, shutdown, supervisor, watchdog,
+    rescue, shutdown, supervisor, switch_root, watchdog,
 };
 
 const USAGE: &str = "usage: gse-controller up|closed
@@ -31,6 +31,10 @@ fn main() -> ExitCode {
         "rescue" => {
             // The exit code is the whole answer.
             std::process::exit(rescue::run().code());
+        }
+        switch_root::EMPTY => {
+            switch_root::empty_initramfs();
+            Ok(())
         }
         "guard" => watchdog::run(),
         "up" => up(),

@@ -1,7 +1,6 @@
 //! Phase 9: what is mounted over the read-only root.
 
 use std::{
-    fs,
     os::fd::AsRawFd as _,
     path::{Path, PathBuf},
 };
@@ -13,7 +12,7 @@ use gse_protocol::config::{
 };
 
 use crate::{
-    copy::copy_tree,
+    copy::copy_content,
     inside::{make_directory, open_directory},
     log::{Log, reason},
     mount::{self, MountFlags, STAGE, UnmountFlags},
@@ -73,18 +72,14 @@ fn mount_tmpfs(root: &Path, tmpfs: &Tmpfs) -> Result<()> {
     mount::mount(Path::new("tmpfs"), stage, "tmpfs", flags, &data)?;
     let filled = (|| {
         if tmpfs.keep {
-            for entry in fs::read_dir(&covered).context("listing the image's directory")? {
-                let entry = entry.context("listing the image's directory")?;
-                copy_tree(&entry.path(), &stage.join(entry.file_name())).with_context(|| {
-                    format!(
-                        "copying the image's {} into memory (size: {})",
-                        tmpfs.path,
-                        tmpfs
-                            .size
-                            .map_or("half of the memory".to_owned(), |s| format!("{} bytes", s.0))
-                    )
-                })?;
-            }
+            copy_content(&covered, stage).with_context(|| {
+                let size = tmpfs.size.map(|s| format!("{} bytes", s.0));
+                format!(
+                    "copying the image's {} into memory (size: {})",
+                    tmpfs.path,
+                    size.as_deref().unwrap_or("half of the memory")
+                )
+            })?;
         }
         Ok(mount::move_to(stage, &covered)?)
     })();

@@ -12,7 +12,8 @@ use rustix::{
         AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, fstat, fstatfs, openat, openat2,
         statat, unlinkat,
     },
-    process::{chdir, chroot},
+    process::{Pid, chdir, chroot, getppid},
+    stdio::stdin,
 };
 
 use crate::{
@@ -20,6 +21,9 @@ use crate::{
     log::Log,
     mount::{self, NEW_ROOT},
 };
+
+/// The word by which this program is started for [`empty_initramfs`].
+pub const EMPTY: &str = "empty-initramfs";
 
 // linux/magic.h
 const RAMFS_MAGIC: u64 = 0x8584_58f6;
@@ -53,14 +57,11 @@ fn try_enter(handover: &Handover, log: &Log) -> Result<Never> {
         }
         return Err(e);
     }
-    // The initramfs is memory that nobody could reach any more. Two guards: it is a memory filesystem,
-    // and what is deleted lies on it.
-    if let (Ok(fs), Ok(dir)) = (fstatfs(&old), fstat(&old))
-        && matches!(fs.f_type as u64, RAMFS_MAGIC | TMPFS_MAGIC)
-    {
-        empty(&old, dir.st_dev);
+    // The system need not wait for this; its init reaps the child. Without the child the memory stays taken.
+    let child = Command::new("/proc/self/exe").arg0("gse-controller").arg(EMPTY).stdin(old).spawn();
+    if let Err(e) = child {
+        log.warn(format_args!("the initramfs stays in memory: {e}"));
     }
-    drop(old);
     let error = Command::new(&handover.init).args(&handover.args).exec();
     Err(error).with_context(|| format!("starting {}", handover.init))
 }
@@ -95,6 +96,17 @@ pub fn check_init(root: &Path, init: &str) -> Result<()> {
         bail!("the image's {init} is no program");
     }
     Ok(())
+}
+
+/// Deletes the initramfs, whose root is on standard input: memory that nobody could reach any more. Three
+/// guards: PID 1 asks for it, it is a memory filesystem, and what is deleted lies on it.
+pub fn empty_initramfs() {
+    let old = stdin();
+    if let (Some(Pid::INIT), Ok(fs), Ok(dir)) = (getppid(), fstatfs(old), fstat(old))
+        && matches!(fs.f_type as u64, RAMFS_MAGIC | TMPFS_MAGIC)
+    {
+        empty(&old, dir.st_dev);
+    }
 }
 
 /// Deletes everything in `dir` that lies on `device`. What cannot be deleted stays.

@@ -35,12 +35,7 @@ impl Machine {
             if !self.hotplug.coldplugged() {
                 return None;
             }
-            let devices = devices().ok()?;
-            let done = match plan::plan(&config.drives, &devices) {
-                Ok(plans) => plans.iter().flat_map(|p| &p.present).all(|p| p.device.is_some()),
-                Err(e) => !may_still_come(&e),
-            };
-            (done && !(config.drives.disk.is_empty() && devices.is_empty())).then_some(devices)
+            devices().ok().filter(|devices| all_there(config, devices))
         });
         match settled {
             Some(devices) => found(config, devices),
@@ -57,7 +52,7 @@ impl Machine {
     /// Makes the partitions that are missing, and BOOTFS and USERDATAFS in those that are blank. Where that
     /// fails, a machine that has a system already boots it.
     pub(super) fn drives(&self, config: &Bundle, before: Disks) -> Result<Disks> {
-        match self.make_drives(config) {
+        match self.make_drives(config, &before) {
             Err(e) if before.found.slots.iter().any(|slot| slot.label().is_some()) => {
                 self.log.warn(reason(&e));
                 Ok(before)
@@ -66,8 +61,16 @@ impl Machine {
         }
     }
 
-    fn make_drives(&self, config: &Bundle) -> Result<Disks> {
-        let disks = self.wait_for_disks(config)?;
+    fn make_drives(&self, config: &Bundle, before: &Disks) -> Result<Disks> {
+        // Another configuration may name other disks. Looking at them takes longer than all else here, so
+        // that is done again only where something is to be waited for, or written.
+        let complete = plan::plan(&config.drives, &before.devices)
+            .is_ok_and(|plans| plans.iter().all(|plan| plan.steps.is_empty()));
+        let disks = if complete && all_there(config, &before.devices) {
+            found(config, before.devices.clone())?
+        } else {
+            self.wait_for_disks(config)?
+        };
         let plans = plan::plan(&config.drives, &disks.devices)?;
         let mut changed = false;
         for plan in &plans {
@@ -152,6 +155,15 @@ fn found(config: &Bundle, devices: Vec<BlockDevice>) -> Result<Disks> {
     };
     let found = slots::find(&devices, &configured)?;
     Ok(Disks { devices, found })
+}
+
+/// Whether the disks that the configuration names are there, with their partitions.
+fn all_there(config: &Bundle, devices: &[BlockDevice]) -> bool {
+    let all = match plan::plan(&config.drives, devices) {
+        Ok(plans) => plans.iter().flat_map(|p| &p.present).all(|p| p.device.is_some()),
+        Err(e) => !may_still_come(&e),
+    };
+    all && !(config.drives.disk.is_empty() && devices.is_empty())
 }
 
 /// Whether waiting may help: a disk may still appear, but one that does not suit will not change.

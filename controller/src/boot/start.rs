@@ -1,6 +1,10 @@
 //! Phases 7 to 9: the chosen slot is configured, and mounted with everything over it.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::Path,
+    thread::{self, ScopedJoinHandle},
+};
 
 use anyhow::{Context as _, Result};
 use gse_protocol::config::{Bundle, drives::Filesystem, system};
@@ -24,8 +28,28 @@ use crate::{
     switch_root::check_init,
 };
 
-/// Makes the slot, which was checked, ready, and says what to start in it.
+/// Makes the slot, which was checked, ready, and says what to start in it. Meanwhile this program is left
+/// for the system.
 pub(super) fn start(
+    machine: &Machine,
+    config: &Bundle,
+    slots: &mut Slots<'_>,
+    facts: &Facts,
+    chosen: SlotId,
+) -> Result<Handover> {
+    thread::scope(|scope| {
+        let program = thread::Builder::new().spawn_scoped(scope, leave_program);
+        let handover = make_ready(machine, config, slots, facts, chosen)?;
+        match program.map(ScopedJoinHandle::join) {
+            Ok(Ok(left)) => left?,
+            // Without the thread it is done now.
+            Ok(Err(_)) | Err(_) => leave_program()?,
+        }
+        Ok(handover)
+    })
+}
+
+fn make_ready(
     machine: &Machine,
     config: &Bundle,
     slots: &mut Slots<'_>,
@@ -61,7 +85,6 @@ pub(super) fn start(
         mount_over(config, userdata, (&device, filesystem), &root, log)?;
         Ok(handover)
     })?;
-    leave_program()?;
     let report = BootReport {
         device: device.display().to_string(),
         filesystem,

@@ -58,10 +58,6 @@ impl Aliases {
         entries.sort_by_key(|entry| part(text, &entry.literal));
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.entries.len()
-    }
-
     /// The modules whose pattern fits, in the order of their lines, each once.
     pub(super) fn lookup(&self, modalias: &str) -> Vec<&str> {
         let mut wanted = String::with_capacity(modalias.len());

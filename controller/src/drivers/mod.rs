@@ -16,7 +16,10 @@ use std::{
     ffi::CString,
     fs, io,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        LazyLock,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread,
 };
 
@@ -38,7 +41,8 @@ const COLDPLUG_PASSES: usize = 8;
 pub struct Drivers {
     directory: PathBuf,
     modules: Modules,
-    aliases: Aliases,
+    /// Parsed by the first who needs them: filesystems are loaded by name, and need not wait for it.
+    aliases: LazyLock<Aliases, Box<dyn FnOnce() -> Aliases + Send>>,
     rules: Rules,
 }
 
@@ -54,19 +58,15 @@ impl Drivers {
             .unwrap_or_else(|| root.join("lib/modules").join(release));
         let read = |name: &str| read_optional(&directory.join(name), log);
         let modules = Modules::parse(read("modules.dep"), &read("modules.builtin"));
-        let aliases = Aliases::parse(&read("modules.alias"));
+        let text = read("modules.alias");
+        let aliases = LazyLock::new(Box::new(move || Aliases::parse(&text)) as Box<_>);
         let mut rules = Rules::default();
         rules.add_file(&read("modules.softdep"));
         for file in rules::files(root) {
             rules.add_file(&read_optional(&file, log));
         }
         rules.add_cmdline(cmdline);
-        log.debug(format_args!(
-            "{} modules and {} aliases in {}",
-            modules.len(),
-            aliases.len(),
-            directory.display()
-        ));
+        log.debug(format_args!("{} modules in {}", modules.len(), directory.display()));
         Self { directory, modules, aliases, rules }
     }
 
