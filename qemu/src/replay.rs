@@ -277,7 +277,7 @@ impl Chance {
     }
 
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -287,7 +287,7 @@ impl Chance {
 
     /// A number from 0 to `most` - 1; 0 if `most` is 0.
     pub fn below(&mut self, most: u64) -> u64 {
-        self.next().checked_rem(most).unwrap_or(0)
+        self.number().checked_rem(most).unwrap_or(0)
     }
 }
 

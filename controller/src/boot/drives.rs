@@ -144,7 +144,7 @@ fn devices() -> Result<Vec<BlockDevice>> {
     probe::block_devices(Path::new(SYS), Path::new(DEV), Loops::Ignore).context("looking for disks")
 }
 
-fn found(config: &Bundle, devices: Vec<BlockDevice>) -> Result<Disks> {
+pub(super) fn found(config: &Bundle, devices: Vec<BlockDevice>) -> Result<Disks> {
     let configured = match plan::plan(&config.drives, &devices) {
         Ok(plans) => plans.into_iter().map(|plan| plan.disk).collect(),
         Err(_) => Vec::new(),

@@ -3,6 +3,7 @@
 mod drives;
 mod new_system;
 mod online;
+pub mod power_on;
 mod slots;
 mod start;
 

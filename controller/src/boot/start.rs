@@ -72,7 +72,7 @@ pub(super) fn start(
 }
 
 /// Phase 6: the filesystem is clean, or was mended.
-fn check(machine: &Machine, slot: &Slot, filesystem: Filesystem) -> Result<()> {
+pub(super) fn check(machine: &Machine, slot: &Slot, filesystem: Filesystem) -> Result<()> {
     machine.load_filesystem(filesystem);
     let scratch = Path::new(SCRATCH);
     match fsck::check_and_repair(&slot.device, filesystem, scratch, &machine.tools, &machine.log) {
@@ -117,7 +117,7 @@ fn configure(machine: &Machine, config: &Bundle, disks: &Disks, slot: &Slot) -> 
 }
 
 /// Mounts a slot's system and its records for a moment.
-fn with_system<T>(
+pub(super) fn with_system<T>(
     machine: &Machine,
     slot: &Slot,
     access: Access,

@@ -1,0 +1,175 @@
+//! `gse-power-on CONFIG.D DISK ANSWER`: what a machine without a network makes of this disk when it is switched
+//! on, decided by the controller's own code. The disk is changed as a machine would change it. The answer
+//! is JSON: a `gse_tests::cuts::Verdict`.
+
+mod compare;
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsStr,
+    fs,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use anyhow::{Context as _, Result, bail};
+use gse_controller::{
+    boot::power_on::{self, Decision},
+    config,
+    decide::{self, NothingToBoot, Update},
+    disk::{
+        gpt,
+        mount::{self, Access},
+        plan,
+        probe::{self, BlockDevice, Loops},
+        slots::{Place, Slot},
+        tools::Tools,
+        wipeable::Wipeable,
+    },
+    facts::{Content, Offer},
+    log::{Log, reason},
+};
+use gse_protocol::{
+    Serial, Sha256,
+    config::{Bundle, boot::Policy},
+};
+use gse_tests::cuts::{Outcome, Verdict};
+use nix::{
+    mount::{MsFlags, mount as mount_raw},
+    sched::{CloneFlags, unshare},
+};
+
+const TOOLS: &str = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin";
+const SYS: &str = "/sys";
+const DEV: &str = "/dev";
+/// Where sysfs has this disk alone.
+const ONE: &str = "/run/one";
+const WORK: &str = "/run/work";
+
+fn main() -> Result<()> {
+    let arguments: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
+    let [config_d, disk, answer] = arguments.as_slice() else {
+        bail!("usage: gse-power-on CONFIG.D DISK ANSWER");
+    };
+    own_mounts().context("making a mount namespace of its own")?;
+    let log = Arc::new(Log::console());
+    let config = config::embedded(config_d, 0)?;
+    let verdict = match examine(&config, disk, &log) {
+        Ok(verdict) => verdict,
+        Err(e) => Verdict {
+            outcome: Outcome::Rescue(reason(&e)),
+            places: BTreeMap::new(),
+            wrong: Vec::new(),
+        },
+    };
+    fs::write(answer, serde_json::to_string(&verdict)?).context("writing the answer")
+}
+
+/// What is mounted here ends with this process, and `/run` is empty.
+fn own_mounts() -> Result<()> {
+    let none: Option<&str> = None;
+    unshare(CloneFlags::CLONE_NEWNS)?;
+    mount_raw(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
+    mount_raw(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), none)?;
+    Ok(())
+}
+
+fn examine(config: &Bundle, disk: &Path, log: &Arc<Log>) -> Result<Verdict> {
+    let name = disk.file_name().context("a disk has a name")?;
+    let block = Path::new(ONE).join("block");
+    fs::create_dir_all(&block)?;
+    symlink(Path::new(SYS).join("block").join(name), block.join(name))?;
+
+    // As on a machine: the table is mended, and the kernel knows its partitions.
+    let mut whole = true;
+    for plan in plan::plan(&config.drives, &[probe_one()?])? {
+        plan.warnings.iter().for_each(|warning| log.warn(warning));
+        let adds = |step: &plan::Step| matches!(step, plan::Step::WriteTable { add, .. } if !add.is_empty());
+        if plan.steps.iter().any(adds) {
+            // A first boot was cut before there was a table: the next one begins anew, with a server.
+            whole = false;
+            continue;
+        }
+        // A node that is not there at once on a loop device never comes.
+        let mut wait = |done: &mut dyn FnMut() -> bool| done();
+        gpt::apply(&plan, Path::new(SYS), Path::new(DEV), &mut wait, log)?;
+    }
+    if !whole {
+        let outcome = Outcome::Installs;
+        return Ok(Verdict { outcome, places: BTreeMap::new(), wrong: Vec::new() });
+    }
+    let tools = Tools::from_path(OsStr::new(TOOLS));
+    let decision = power_on::decide(config, vec![probe_one()?], tools, Arc::clone(log))?;
+    let mut wrong = Vec::new();
+    let mut places = BTreeMap::new();
+    for place in [&decision.found.boot, &decision.found.userdata].into_iter().flatten() {
+        if let Some(label) = place.filesystem.as_ref().map(|info| info.label.clone()) {
+            let label = label.unwrap_or_default();
+            match files(place, log) {
+                Ok(files) => drop(places.insert(label, files)),
+                Err(e) => wrong.push(format!("{label}: {}", reason(&e))),
+            }
+        }
+    }
+    let outcome = match &decision.chosen {
+        Ok(slot) => {
+            wrong.extend(compare::system(slot, config, log).unwrap_or_else(|e| vec![reason(&e)]));
+            boots(&decision, slot)?
+        }
+        Err(nothing) => installs(nothing, &decision)?,
+    };
+    Ok(Verdict { outcome, places, wrong })
+}
+
+fn probe_one() -> Result<BlockDevice> {
+    let disks = probe::block_devices(Path::new(ONE), Path::new(DEV), Loops::Include)?;
+    disks.into_iter().next().context("the disk is gone")
+}
+
+fn boots(decision: &Decision, slot: &Slot) -> Result<Outcome> {
+    let device = slot.device.display().to_string();
+    let number = device.rsplit('p').next().and_then(|n| n.parse().ok());
+    let facts = decision.facts.slots.iter().find(|facts| facts.device == device);
+    match facts.map(|facts| &facts.content) {
+        Some(Content::System { version, .. }) => Ok(Outcome::Boots {
+            partition: number.context("a partition has a number")?,
+            version: version.clone(),
+        }),
+        other => bail!("{device} was chosen, and it holds {other:?}"),
+    }
+}
+
+/// Without a system, a machine must be able to install one as soon as there is a server.
+fn installs(nothing: &NothingToBoot, decision: &Decision) -> Result<Outcome> {
+    let mut facts = decision.facts.clone();
+    let version = "offered".to_owned();
+    facts.offer = Some(Offer { serial: Serial(u64::MAX), version, allow_downgrade: false });
+    let Update::Install(id) = decide::update(&facts, Policy::Auto) else {
+        bail!("{nothing}, and a server's system would not be installed");
+    };
+    let slot = decision.found.slots.get(id.0).context("a slot went away")?;
+    Wipeable::free(slot)?;
+    Ok(Outcome::Installs)
+}
+
+/// Every file of BOOTFS or USERDATAFS.
+fn files(place: &Place, log: &Log) -> Result<BTreeMap<String, String>> {
+    let mounted = mount::mount_place(place, Path::new(WORK), Access::ReadOnly, log)?;
+    let mut files = BTreeMap::new();
+    let mut waiting = vec![PathBuf::new()];
+    while let Some(below) = waiting.pop() {
+        for entry in fs::read_dir(mounted.path().join(&below))? {
+            let entry = entry?;
+            let path = below.join(entry.file_name());
+            if entry.file_type()?.is_dir() {
+                waiting.push(path);
+            } else {
+                let digest = Sha256::of(&fs::read(entry.path())?);
+                files.insert(path.display().to_string(), digest.to_string());
+            }
+        }
+    }
+    mounted.unmount()?;
+    Ok(files)
+}
