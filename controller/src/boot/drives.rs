@@ -3,7 +3,10 @@
 use std::{path::Path, time::Duration};
 
 use anyhow::{Context as _, Result};
-use gse_protocol::config::{Bundle, drives::Role};
+use gse_protocol::config::{
+    Bundle,
+    drives::{Filesystem, Role},
+};
 
 use super::{DEV, Disks, Machine, SCRATCH, SYS};
 use crate::{
@@ -11,9 +14,10 @@ use crate::{
     disk::{
         choose::ChoiceError,
         content::FsInfo,
+        fsck::{self, FsckOutcome},
         gpt,
         mkfs::{self, Spec},
-        mount::{self, Access, Mounted},
+        mount::{self, Access, MountError, Mounted},
         plan::{self, DriveError, PartitionPlan},
         probe::{self, BlockDevice, Loops},
         slots::{self, Label, Place},
@@ -113,7 +117,7 @@ impl Machine {
     }
 
     /// Loads the kernel's module for a filesystem: mount(2) would ask for modprobe, which is not here.
-    pub(super) fn load_filesystem(&self, filesystem: gse_protocol::config::drives::Filesystem) {
+    pub(super) fn load_filesystem(&self, filesystem: Filesystem) {
         self.hotplug.drivers().load_named(&filesystem.to_string(), &self.log);
     }
 
@@ -121,12 +125,32 @@ impl Machine {
     pub(super) fn mount_place(&self, place: &Place, access: Access) -> Option<Mounted<'_>> {
         let filesystem = place.filesystem.as_ref().and_then(FsInfo::filesystem);
         filesystem.into_iter().for_each(|filesystem| self.load_filesystem(filesystem));
-        match mount::mount_place(place, Path::new(SCRATCH), access, &self.log) {
+        let mount = || mount::mount_place(place, Path::new(SCRATCH), access, &self.log);
+        match self.mount_or_mend(&place.device, filesystem, mount) {
             Ok(mounted) => Some(mounted),
             Err(e) => {
                 self.log.warn(e);
                 None
             }
+        }
+    }
+
+    /// Mounts, and if that fails mounts again what could be mended.
+    pub(super) fn mount_or_mend<'m>(
+        &'m self,
+        device: &Path,
+        filesystem: Option<Filesystem>,
+        mount: impl Fn() -> Result<Mounted<'m>, MountError>,
+    ) -> Result<Mounted<'m>, MountError> {
+        let (error, filesystem) = match (mount(), filesystem) {
+            (Err(error), Some(filesystem)) => (error, filesystem),
+            (done, _) => return done,
+        };
+        self.log.warn(&error);
+        let scratch = Path::new(SCRATCH);
+        match fsck::check_and_repair(device, filesystem, scratch, &self.tools, &self.log) {
+            Ok(FsckOutcome::Clean | FsckOutcome::Repaired) => mount(),
+            Ok(FsckOutcome::Damaged(_)) | Err(_) => Err(error),
         }
     }
 

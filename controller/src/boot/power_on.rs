@@ -56,16 +56,21 @@ pub fn decide(
     let hotplug = Hotplug::start(drivers, nowhere.to_owned(), Arc::clone(&log))?;
     let machine = Machine { log, cmdline, hotplug, tools };
     let disks = drives::found(config, devices)?;
-    let mut facts = machine.settle(&disks, config)?;
+    if let Some(place) = &disks.found.boot {
+        drop(machine.mount_place(place, Access::ReadOnly));
+    }
+    let facts = machine.settle(&disks, config)?;
+    start::check_userdata(&machine, &disks);
+    let mut left = facts.clone();
     let chosen = loop {
-        match decide::choose(&facts) {
+        match decide::choose(&left) {
             Err(nothing) => break Err(nothing),
             Ok(chosen) => match try_start(&machine, config, &disks, chosen) {
                 Ok(slot) => break Ok(slot.clone()),
                 Err(e) => {
                     machine.log.warn(reason(&e));
                     start::clean_up(&machine.log);
-                    if let Some(slot) = facts.slots.get_mut(chosen.0) {
+                    if let Some(slot) = left.slots.get_mut(chosen.0) {
                         slot.content = Content::Broken(reason(&e));
                     }
                 }
@@ -84,7 +89,7 @@ fn try_start<'d>(
 ) -> Result<&'d Slot> {
     let slot = super::slots::disk_slot(disks, chosen)?;
     if let Some(filesystem) = slot.filesystem() {
-        start::check(machine, slot, filesystem)?;
+        start::check(machine, &slot.device, filesystem)?;
     }
     start::with_system(machine, slot, Access::ReadOnly, |root, _| {
         check_init(root, &config.boot.init.path)

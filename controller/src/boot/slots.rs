@@ -53,7 +53,8 @@ fn content(machine: &Machine, slot: &DiskSlot, config: &Bundle) -> Result<Conten
         return Ok(Content::Nothing);
     }
     slot.filesystem().into_iter().for_each(|filesystem| machine.load_filesystem(filesystem));
-    let top = mount::mount_slot_top(slot, Path::new(SCRATCH), Access::ReadOnly, &machine.log)?;
+    let mount = || mount::mount_slot_top(slot, Path::new(SCRATCH), Access::ReadOnly, &machine.log);
+    let top = machine.mount_or_mend(&slot.device, slot.filesystem(), mount)?;
     let Some(records) = Records::open(top.path())? else { return Ok(Content::Nothing) };
     let Some(record) = records.slot()?.filter(|record| record.complete) else {
         return Ok(Content::Nothing);

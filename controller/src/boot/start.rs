@@ -9,6 +9,7 @@ use super::{Disks, Machine, SCRATCH, SYS, SYSTEM, leave_program, slots};
 use crate::{
     configure,
     disk::{
+        content::FsInfo,
         fsck::{self, FsckOutcome},
         mount::{self as slot_mount, Access, ROOT_SUBVOLUME},
         records::{CycleRecord, CycleState, FOLDER, Records},
@@ -41,7 +42,10 @@ pub(super) fn start(
     };
     log.info(format_args!("starting version {version} from {}", slot.device.display()));
 
-    log.phase("health check", || check(machine, slot, filesystem))?;
+    log.phase("health check", || {
+        check_userdata(machine, disks);
+        check(machine, &slot.device, filesystem)
+    })?;
     // A configuration that cannot be applied leaves the system as it was, and that one boots.
     let configured = log.phase("configure", || configure(machine, config, disks, slot));
     if let Err(e) = configured {
@@ -71,18 +75,28 @@ pub(super) fn start(
     Ok(handover)
 }
 
+/// Phase 6 for the users' data, as far as that can be done without a person. What is left is for the mount to say.
+pub(super) fn check_userdata(machine: &Machine, disks: &Disks) {
+    let Some(place) = &disks.found.userdata else { return };
+    let filesystem = place.filesystem.as_ref().and_then(FsInfo::filesystem);
+    let checked = filesystem.map(|filesystem| check(machine, &place.device, filesystem));
+    if let Some(Err(e)) = checked {
+        machine.log.warn(reason(&e));
+    }
+}
+
 /// Phase 6: the filesystem is clean, or was mended.
-pub(super) fn check(machine: &Machine, slot: &Slot, filesystem: Filesystem) -> Result<()> {
+pub(super) fn check(machine: &Machine, device: &Path, filesystem: Filesystem) -> Result<()> {
     machine.load_filesystem(filesystem);
     let scratch = Path::new(SCRATCH);
-    match fsck::check_and_repair(&slot.device, filesystem, scratch, &machine.tools, &machine.log) {
+    match fsck::check_and_repair(device, filesystem, scratch, &machine.tools, &machine.log) {
         Ok(FsckOutcome::Clean) => Ok(()),
         Ok(FsckOutcome::Repaired) => {
-            machine.log.warn(format_args!("{} was repaired", slot.device.display()));
+            machine.log.warn(format_args!("{} was repaired", device.display()));
             Ok(())
         }
         Ok(FsckOutcome::Damaged(why)) => {
-            bail!("the filesystem on {} is damaged: {why}", slot.device.display())
+            bail!("the filesystem on {} is damaged: {why}", device.display())
         }
         // Without its tool a filesystem that can be mounted is still better than none.
         Err(e) => {

@@ -48,6 +48,13 @@ pub enum FsckError {
     Mount(#[from] MountError),
 }
 
+/// How e2fsck says that there is no superblock that it could trust.
+const NO_SUPERBLOCK: i32 = 8;
+
+/// Where mke2fs puts the first copy of the superblock, for each size of blocks (e2fsck(8), `-b`). The kernel
+/// writes the superblock in its place: on a disk with sectors of 512 bytes, a power cut can leave half of it.
+const EXT4_BACKUPS: [[&str; 2]; 3] = [["32768", "4096"], ["8193", "1024"], ["16384", "2048"]];
+
 /// Checks a filesystem that is not mounted. `scratch` is a folder to mount on meanwhile.
 ///
 /// A clean filesystem costs one quick look. ext4 has a tool for that. XFS and btrfs are consistent after
@@ -70,7 +77,16 @@ pub fn check_and_repair(
         tools.ask(program, &words, log).map_err(failed)
     };
     if filesystem == Filesystem::Ext4 {
-        return judge_e2fsck(ask("e2fsck", &["-p"])?);
+        let answer = ask("e2fsck", &["-p"])?;
+        if answer.status.code() == Some(NO_SUPERBLOCK) {
+            for [block, size] in EXT4_BACKUPS {
+                let again = ask("e2fsck", &["-p", "-b", block, "-B", size])?;
+                if again.status.code() != Some(NO_SUPERBLOCK) {
+                    return judge_e2fsck(again);
+                }
+            }
+        }
+        return judge_e2fsck(answer);
     }
     let Err(mount) = try_mount(device, filesystem, scratch, log)? else {
         return Ok(FsckOutcome::Clean);

@@ -305,6 +305,26 @@ fn run_debugfs(device: &Path, request: &str) {
 }
 
 #[test]
+fn ext4_with_half_a_superblock_is_repaired_from_a_copy() {
+    for blocks in ["1024", "2048", "4096"] {
+        let disk = Loop::new(400 * MIB, 512);
+        let spec = Spec {
+            filesystem: Filesystem::Ext4,
+            label: Label::SysFs,
+            options: &["-b".to_owned(), blocks.to_owned()],
+            subvolumes: &[],
+        };
+        let wipeable = Wipeable::free(&blank_slot(&disk)).unwrap();
+        make(wipeable, &spec, &disk.folder("scratch"), &tools(), &Log::console()).unwrap();
+        // The superblock is at byte 1024 and has 1024; its checksum is in the second sector.
+        corrupt(&disk.path, 1024 + 512, 512);
+        assert_eq!(check(&disk, Filesystem::Ext4), FsckOutcome::Repaired, "{blocks}");
+        assert_eq!(check(&disk, Filesystem::Ext4), FsckOutcome::Clean, "{blocks}");
+        assert_eq!(slot(&disk).label(), Some(Label::SysFs), "{blocks}");
+    }
+}
+
+#[test]
 fn xfs_with_a_broken_superblock_is_repaired_from_another() {
     let disk = Loop::new(400 * MIB, 512);
     format(&disk, Filesystem::Xfs, Label::SysFs);

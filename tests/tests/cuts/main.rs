@@ -39,7 +39,7 @@ const CUTS: usize = 90;
 
 /// The filesystems of the slots, with the sectors of the disks that they are on.
 const DISKS: [(Filesystem, u32); 3] =
-    [(Filesystem::Btrfs, 512), (Filesystem::Ext4, 4096), (Filesystem::Xfs, 512)];
+    [(Filesystem::Btrfs, 512), (Filesystem::Ext4, 512), (Filesystem::Xfs, 512)];
 
 /// What was found out.
 #[derive(Default)]
@@ -112,6 +112,21 @@ fn job(
     let judge = Judge::new(&recording, &log);
     let fatal = judge.all(&log, &cuts);
     let (fatal, outcomes) = (fatal.reports, fatal.outcomes);
+    if std::env::var_os("DBG").is_some() {
+        let fl = log.entries().iter().filter(|e| e.flush).count();
+        let di = log.entries().iter().filter(|e| e.kind == gse_qemu::writes::Kind::Discard).count();
+        let fua = log.entries().iter().filter(|e| e.fua).count();
+        let mut m = std::collections::BTreeMap::new();
+        for (_, o) in &outcomes {
+            *m.entry(format!("{o:?}")).or_insert(0) += 1;
+        }
+        say(&format!(
+            "{} {}: {} entries, {fl} flushes, {di} discards {fua} fua: {m:?}",
+            scenario.name,
+            filesystem.name(),
+            log.entries().len()
+        ));
+    }
     let kept = (!fatal.is_empty()).then(|| recording.keep());
     let report = |(cut, why): &(Cut, String)| {
         format!(

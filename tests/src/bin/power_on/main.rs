@@ -143,8 +143,14 @@ fn boots(decision: &Decision, slot: &Slot) -> Result<Outcome> {
 /// Without a system, a machine must be able to install one as soon as there is a server.
 fn installs(nothing: &NothingToBoot, decision: &Decision) -> Result<Outcome> {
     let mut facts = decision.facts.clone();
-    let version = "offered".to_owned();
-    facts.offer = Some(Offer { serial: Serial(u64::MAX), version, allow_downgrade: false });
+    // The server has what was half installed, and nothing newer.
+    let serial = |content: &Content| match content {
+        Content::System { serial, .. } => Some(*serial),
+        Content::Nothing | Content::Broken(_) => None,
+    };
+    let serial = facts.slots.iter().filter_map(|slot| serial(&slot.content)).max();
+    let serial = serial.unwrap_or(Serial(1));
+    facts.offer = Some(Offer { serial, version: "1".to_owned(), allow_downgrade: false });
     let Update::Install(id) = decide::update(&facts, Policy::Auto) else {
         bail!("{nothing}, and a server's system would not be installed");
     };
