@@ -8,7 +8,7 @@ BUILT  := $(TARGET)/x86_64-unknown-linux-musl
 BIN    := $(CURDIR)/target/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build lab console test bench fmt lint fuzz licences install fixtures compile programs
+.PHONY: help deps build lab console test soak bench fmt lint fuzz licences install fixtures compile programs
 
 help: ## List these targets
 	@printf 'GSE: lab machines that install, update and mend themselves\n\n'
@@ -49,6 +49,10 @@ test: deps ## Run every test, as .ci/run does
 	@$(MAKE) --no-print-directory -j2 --output-sync=none fixtures compile
 	cargo test --locked --workspace --exclude gse-tests
 	GSE_BIN_DIR=$(BIN) cargo test --locked -p gse-tests
+
+# The factor is how many times as many power cuts as in `make test`.
+soak: build fixtures ## Cut the power thousands of times (SOAK=20: so many times as often as in make test)
+	GSE_SOAK=$(or $(SOAK),20) GSE_BIN_DIR=$(BIN) cargo test --locked -p gse-tests --test cuts
 
 compile:
 	@$(MAKE) --no-print-directory lint

@@ -6,7 +6,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
+    fmt, fs,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -30,6 +30,16 @@ pub enum Outcome {
     Installs,
     /// A person is needed: the reason.
     Rescue(String),
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Boots { version, .. } => write!(f, "boots {version}"),
+            Self::Installs => f.write_str("installs"),
+            Self::Rescue(_) => f.write_str("rescue"),
+        }
+    }
 }
 
 /// What is found on a disk after a power cut.

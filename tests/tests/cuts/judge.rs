@@ -37,9 +37,22 @@ pub(crate) struct Judge<'r> {
 #[derive(Default)]
 pub(crate) struct Judged {
     /// Each fatal cut with the reason.
-    pub reports: Vec<(Cut, String)>,
+    pub(crate) fatal: Vec<(Cut, String)>,
     /// What the machine does after each of the others.
-    pub outcomes: Vec<(Cut, Outcome)>,
+    pub(crate) outcomes: Vec<(Cut, Outcome)>,
+}
+
+impl Judged {
+    /// How often which of the outcomes came.
+    pub(crate) fn summary(&self) -> String {
+        let mut counts = BTreeMap::new();
+        for (_, outcome) in &self.outcomes {
+            *counts.entry(outcome.to_string()).or_insert(0) += 1;
+        }
+        let fatal = ("fatal".to_owned(), self.fatal.len());
+        let counts = counts.into_iter().chain([fatal]);
+        counts.map(|(what, count)| format!("{what}: {count}")).collect::<Vec<_>>().join(", ")
+    }
 }
 
 impl<'r> Judge<'r> {
@@ -77,7 +90,7 @@ impl<'r> Judge<'r> {
             };
             if !wrong.is_empty() {
                 let said = examined.said.replace('\n', "\n    ");
-                judged.reports.push((*cut, format!("{}\n    {said}", wrong.join("; "))));
+                judged.fatal.push((*cut, format!("{}\n    {said}", wrong.join("; "))));
                 continue;
             }
             let Ok(verdict) = verdict else { continue };

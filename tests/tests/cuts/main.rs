@@ -41,11 +41,20 @@ const CUTS: usize = 90;
 const DISKS: [(Filesystem, u32); 3] =
     [(Filesystem::Btrfs, 512), (Filesystem::Ext4, 512), (Filesystem::Xfs, 512)];
 
+/// A record to make, and what chooses its cuts: what machines write is different each time, so each record has a seed of
+/// its own.
+struct Job {
+    scenario: &'static Scenario,
+    filesystem: Filesystem,
+    sector: u32,
+    seed: u64,
+}
+
 /// What was found out.
 #[derive(Default)]
 struct Sum {
     cuts: usize,
-    boots: usize,
+    booted: usize,
     fatal: Vec<String>,
 }
 
@@ -60,32 +69,38 @@ fn no_power_cut_leaves_a_machine_without_a_system() {
         Chance::new(u64::from(now.subsec_nanos())).below(1_000_000)
     });
     let jobs = SCENARIOS.iter().flat_map(|scenario| DISKS.map(|disk| (scenario, disk)));
-    let jobs: Mutex<VecDeque<_>> = Mutex::new(jobs.collect());
+    let jobs = jobs.zip(seed..).map(|((scenario, (filesystem, sector)), seed)| Job {
+        scenario,
+        filesystem,
+        sector,
+        seed,
+    });
+    let jobs = Mutex::new(jobs.collect::<VecDeque<_>>());
+    let next = || jobs.lock().unwrap().pop_front();
     let sum = Mutex::new(Sum::default());
-    // What the machines of a job write is different each time, so a job has a seed of its own.
-    let next = || {
-        let mut jobs = jobs.lock().unwrap();
-        let left = jobs.len() as u64;
-        jobs.pop_front().map(|job| (job, seed.wrapping_add(left)))
-    };
     thread::scope(|scope| {
         for _ in 0..thread::available_parallelism().unwrap().get() {
             scope.spawn(|| {
-                while let Some(((scenario, (filesystem, sector)), seed)) = next() {
-                    job(scenario, filesystem, sector, seed, factor, &sum);
+                while let Some(job) = next() {
+                    let found = job.run(factor);
+                    let mut sum = sum.lock().unwrap();
+                    sum.cuts += found.cuts;
+                    sum.booted += found.booted;
+                    sum.fatal.extend(found.fatal);
                 }
             });
         }
     });
-    let Sum { cuts, boots, fatal } = sum.into_inner().unwrap();
-    say(&format!("cuts: {cuts}, fatal: {}, seed: {seed}, booted: {boots}", fatal.len()));
+    let Sum { cuts, booted, fatal } = sum.into_inner().unwrap();
+    say(&format!("cuts: {cuts}, fatal: {}, seed: {seed}, booted: {booted}", fatal.len()));
     assert!(fatal.is_empty(), "\n{}", fatal.join("\n"));
     assert!(cuts >= 500 * factor, "{cuts} cuts are too few");
 }
 
 /// Not captured: it is what this test is for.
 fn say(line: &str) {
-    writeln!(std::io::stdout(), "{line}").unwrap();
+    let mut console = std::io::stdout();
+    writeln!(console, "{line}").unwrap();
 }
 
 fn number(variable: &str) -> Option<u64> {
@@ -93,74 +108,55 @@ fn number(variable: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|e| panic!("{variable}={text}: {e}")))
 }
 
-/// Records one scenario, and cuts the power.
-fn job(
-    scenario: &Scenario,
-    filesystem: Filesystem,
-    sector: u32,
-    seed: u64,
-    factor: usize,
-    sum: &Mutex<Sum>,
-) {
-    let dir = scratch();
-    let (mut lab, recording) = recording::record(scenario, filesystem, sector, dir.path());
-    let log = WriteLog::open(&recording.log()).unwrap();
-    recording.is_complete(&log);
+impl Job {
+    /// Records the scenario, cuts the power, and boots a sample.
+    fn run(&self, factor: usize) -> Sum {
+        let dir = scratch();
+        let (mut lab, recording) =
+            recording::record(self.scenario, self.filesystem, self.sector, dir.path());
+        let log = WriteLog::open(&recording.log()).unwrap();
+        recording.is_complete(&log);
 
-    let mut chance = Chance::new(seed);
-    let cuts = choose(&log, CUTS * factor, &mut chance);
-    let judge = Judge::new(&recording, &log);
-    let fatal = judge.all(&log, &cuts);
-    let (fatal, outcomes) = (fatal.reports, fatal.outcomes);
-    if std::env::var_os("DBG").is_some() {
-        let fl = log.entries().iter().filter(|e| e.flush).count();
-        let di = log.entries().iter().filter(|e| e.kind == gse_qemu::writes::Kind::Discard).count();
-        let fua = log.entries().iter().filter(|e| e.fua).count();
-        let mut m = std::collections::BTreeMap::new();
-        for (_, o) in &outcomes {
-            *m.entry(format!("{o:?}")).or_insert(0) += 1;
-        }
+        let mut chance = Chance::new(self.seed);
+        let cuts = choose(&log, CUTS * factor, &mut chance);
+        let judged = Judge::new(&recording, &log).all(&log, &cuts);
+        let name = format!("{} on {}", self.scenario.name, self.filesystem.name());
         say(&format!(
-            "{} {}: {} entries, {fl} flushes, {di} discards {fua} fua: {m:?}",
-            scenario.name,
-            filesystem.name(),
-            log.entries().len()
-        ));
-    }
-    let kept = (!fatal.is_empty()).then(|| recording.keep());
-    let report = |(cut, why): &(Cut, String)| {
-        format!(
-            "FATAL: {} on {}, after entry {} of {}: {why}\n  again: GSE_CUT={}:{}:{} cargo test -p gse-tests --test cuts\n",
-            scenario.name,
-            filesystem.name(),
-            cut.after,
+            "cuts: {} in {} writes and flushes of {name}: {}",
+            cuts.len(),
             log.entries().len(),
-            kept.as_deref().unwrap_or(Path::new("")).display(),
-            cut.after,
-            cut.seed,
-        )
-    };
-    let reports: Vec<_> = fatal.iter().map(report).collect();
+            judged.summary()
+        ));
+        let kept = (!judged.fatal.is_empty()).then(|| recording.keep());
+        let report = |(Cut { after, seed }, why): &(Cut, String)| {
+            let kept = kept.as_deref().unwrap_or(Path::new("")).display();
+            format!(
+                "{name}, seed {}, after entry {after}: {why}\n  \
+                 again: GSE_CUT={kept}:{after}:{seed} cargo test -p gse-tests --test cuts",
+                self.seed
+            )
+        };
+        let fatal = judged.fatal.iter().map(report).collect();
 
-    let mut booted = 0;
-    let mut samples: Vec<_> = outcomes.iter().collect();
-    let mut replay_order: Vec<(Cut, Outcome)> = Vec::new();
-    for _ in 0..factor.min(samples.len()) {
-        let nth = usize::try_from(chance.below(samples.len() as u64)).unwrap();
-        let (cut, outcome) = samples.swap_remove(nth);
-        replay_order.push((*cut, outcome.clone()));
+        let mut replay = Replay::new(&log, &recording.before()).unwrap();
+        let sample = sample(judged.outcomes, factor, &mut chance);
+        for (cut, outcome) in &sample {
+            recording.boot(&mut lab, &replay.cut(*cut).unwrap(), outcome);
+        }
+        Sum { cuts: cuts.len(), booted: sample.len(), fatal }
     }
-    replay_order.sort_by_key(|(cut, _)| *cut);
-    let mut replay = Replay::new(&log, &recording.before()).unwrap();
-    for (cut, outcome) in replay_order {
-        let disk = replay.cut(cut).unwrap();
-        recording.boot(&mut lab, &disk, &outcome);
-        booted += 1;
+}
+
+/// So many of these, in their order.
+fn sample(
+    mut outcomes: Vec<(Cut, Outcome)>,
+    count: usize,
+    chance: &mut Chance,
+) -> Vec<(Cut, Outcome)> {
+    while outcomes.len() > count {
+        outcomes.remove(usize::try_from(chance.below(outcomes.len() as u64)).unwrap());
     }
-    let mut sum = sum.lock().unwrap();
-    sum.cuts += cuts.len();
-    sum.boots += booted;
-    sum.fatal.extend(reports);
+    outcomes
 }
 
 /// Cuts in their order: the first and the last, after flushes, and after entries between two of them.
@@ -194,5 +190,5 @@ fn one_cut(words: &str) {
     let examined = examine(&recording, &replay.cut(cut).unwrap());
     say(&format!("{}\n{:#?}", examined.said, examined.verdict));
     let found = judge.all(&log, &[Cut { after: 0, seed: 0 }, cut]);
-    assert!(found.reports.is_empty(), "{:#?}", found.reports);
+    assert!(found.fatal.is_empty(), "{:#?}", found.fatal);
 }

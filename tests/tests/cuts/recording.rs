@@ -31,7 +31,7 @@ pub(crate) struct Recording {
     #[serde(skip)]
     dir: PathBuf,
     /// Bytes in a sector of the disk.
-    pub sector: u32,
+    pub(crate) sector: u32,
 }
 
 /// Publishes a version whose user writes something.
