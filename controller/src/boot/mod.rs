@@ -156,7 +156,11 @@ impl Machine {
     fn settle(&self, disks: &Disks, config: &Bundle) -> Result<Facts> {
         let mut facts = slots::facts(self, disks, config);
         for step in decide::settle(&facts) {
-            slots::run(self, disks, &mut facts, step)?;
+            // What cannot be mounted cannot be relabelled either. That is no reason not to start another slot,
+            // and the next boot finds the same.
+            if let Err(e) = slots::run(self, disks, &mut facts, step) {
+                self.log.warn(reason(&e));
+            }
         }
         Ok(facts)
     }

@@ -48,6 +48,9 @@ pub enum FsckError {
     Mount(#[from] MountError),
 }
 
+/// How `btrfs rescue super-recover` says that a copy was good (`cmds/rescue-super-recover.c`).
+const SUPERBLOCK_RECOVERED: i32 = 2;
+
 /// How e2fsck says that there is no superblock that it could trust.
 const NO_SUPERBLOCK: i32 = 8;
 
@@ -59,7 +62,7 @@ const EXT4_BACKUPS: [[&str; 2]; 3] = [["32768", "4096"], ["8193", "1024"], ["163
 ///
 /// A clean filesystem costs one quick look. ext4 has a tool for that. XFS and btrfs are consistent after
 /// a power cut by their making, and the kernel replays their logs at mount time, so the quick look is
-/// a mount; their tools run when that fails, and both of them read the whole filesystem.
+/// a mount; their tools run when that fails, and mostly read the whole filesystem.
 ///
 /// # Errors
 /// No answer: the tool is missing (that of XFS or btrfs only when it is needed) or was stopped.
@@ -105,8 +108,14 @@ pub fn check_and_repair(
                 Err(again) => FsckOutcome::Damaged(again),
             })
         }
-        // btrfs-check(8): --repair is for developers.
+        // btrfs-check(8): --repair is for developers. A copy of the superblock is another matter.
         Filesystem::Btrfs => {
+            let answer = ask("btrfs", &["rescue", "super-recover", "-y"])?;
+            if answer.status.code() == Some(SUPERBLOCK_RECOVERED)
+                && try_mount(device, filesystem, scratch, log)?.is_ok()
+            {
+                return Ok(FsckOutcome::Repaired);
+            }
             let answer = ask("btrfs", &["check", "--readonly"])?;
             Ok(FsckOutcome::Damaged(format!("{mount}; {}", summary(&answer))))
         }

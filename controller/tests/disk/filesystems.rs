@@ -325,6 +325,17 @@ fn ext4_with_half_a_superblock_is_repaired_from_a_copy() {
 }
 
 #[test]
+fn btrfs_with_half_a_superblock_is_repaired_from_a_copy() {
+    let disk = Loop::new(400 * MIB, 512);
+    format(&disk, Filesystem::Btrfs, Label::SysFs);
+    // Of 64 KiB and after: the label is in the first sector, and stays.
+    corrupt(&disk.path, (64 << 10) + 1024, 512);
+    assert_eq!(check(&disk, Filesystem::Btrfs), FsckOutcome::Repaired);
+    assert_eq!(check(&disk, Filesystem::Btrfs), FsckOutcome::Clean);
+    assert_eq!(slot(&disk).label(), Some(Label::SysFs));
+}
+
+#[test]
 fn xfs_with_a_broken_superblock_is_repaired_from_another() {
     let disk = Loop::new(400 * MIB, 512);
     format(&disk, Filesystem::Xfs, Label::SysFs);
