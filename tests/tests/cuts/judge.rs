@@ -115,7 +115,11 @@ impl<'r> Judge<'r> {
             Outcome::Boots { .. } => {}
             Outcome::Installs if !had_system => {}
             Outcome::Installs => wrong.push("no system is left".to_owned()),
-            Outcome::Rescue(why) => wrong.push(format!("rescue: {why}")),
+            Outcome::Rescue(why) => {
+                // Whatever else there is was not looked at.
+                wrong.push(format!("rescue: {why}"));
+                return wrong;
+            }
         }
         for label in had_places.iter().chain(self.constant.keys()) {
             match verdict.places.get(label) {

@@ -39,7 +39,7 @@ const CUTS: usize = 90;
 
 /// The filesystems of the slots, with the sectors of the disks that they are on.
 const DISKS: [(Filesystem, u32); 3] =
-    [(Filesystem::Btrfs, 512), (Filesystem::Ext4, 512), (Filesystem::Xfs, 512)];
+    [(Filesystem::Btrfs, 512), (Filesystem::Ext4, 512), (Filesystem::Xfs, 4096)];
 
 /// A record to make, and what chooses its cuts: what machines write is different each time, so each record has a seed of
 /// its own.

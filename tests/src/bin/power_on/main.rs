@@ -80,38 +80,14 @@ fn examine(config: &Bundle, disk: &Path, log: &Arc<Log>) -> Result<Verdict> {
     let block = Path::new(ONE).join("block");
     fs::create_dir_all(&block)?;
     symlink(Path::new(SYS).join("block").join(name), block.join(name))?;
-
-    // As on a machine: the table is mended, and the kernel knows its partitions.
-    let mut whole = true;
-    for plan in plan::plan(&config.drives, &[probe_one()?])? {
-        plan.warnings.iter().for_each(|warning| log.warn(warning));
-        let adds = |step: &plan::Step| matches!(step, plan::Step::WriteTable { add, .. } if !add.is_empty());
-        if plan.steps.iter().any(adds) {
-            // A first boot was cut before there was a table: the next one begins anew, with a server.
-            whole = false;
-            continue;
-        }
-        // A node that is not there at once on a loop device never comes.
-        let mut wait = |done: &mut dyn FnMut() -> bool| done();
-        gpt::apply(&plan, Path::new(SYS), Path::new(DEV), &mut wait, log)?;
-    }
-    if !whole {
+    if !partitions(config, log)? {
+        // The first boot was cut before there was a table: the next one begins anew.
         let outcome = Outcome::Installs;
         return Ok(Verdict { outcome, places: BTreeMap::new(), wrong: Vec::new() });
     }
     let tools = Tools::from_path(OsStr::new(TOOLS));
     let decision = power_on::decide(config, vec![probe_one()?], tools, Arc::clone(log))?;
-    let mut wrong = Vec::new();
-    let mut places = BTreeMap::new();
-    for place in [&decision.found.boot, &decision.found.userdata].into_iter().flatten() {
-        if let Some(label) = place.filesystem.as_ref().map(|info| info.label.clone()) {
-            let label = label.unwrap_or_default();
-            match files(place, log) {
-                Ok(files) => drop(places.insert(label, files)),
-                Err(e) => wrong.push(format!("{label}: {}", reason(&e))),
-            }
-        }
-    }
+    let (places, mut wrong) = places(&decision, log);
     let outcome = match &decision.chosen {
         Ok(slot) => {
             wrong.extend(compare::system(slot, config, log).unwrap_or_else(|e| vec![reason(&e)]));
@@ -120,6 +96,46 @@ fn examine(config: &Bundle, disk: &Path, log: &Arc<Log>) -> Result<Verdict> {
         Err(nothing) => installs(nothing, &decision)?,
     };
     Ok(Verdict { outcome, places, wrong })
+}
+
+/// As on a machine: a damaged table is mended, and the kernel knows its partitions. False if some of them are still to
+/// be made.
+fn partitions(config: &Bundle, log: &Log) -> Result<bool> {
+    let plans = plan::plan(&config.drives, &[probe_one()?])?;
+    let adds =
+        |step: &plan::Step| matches!(step, plan::Step::WriteTable { add, .. } if !add.is_empty());
+    if plans.iter().flat_map(|plan| &plan.steps).any(adds) {
+        return Ok(false);
+    }
+    for plan in &plans {
+        // A node that is not there at once on a loop device never comes.
+        let mut wait = |done: &mut dyn FnMut() -> bool| done();
+        gpt::apply(plan, Path::new(SYS), Path::new(DEV), &mut wait, log)?;
+    }
+    Ok(true)
+}
+
+type Places = BTreeMap<String, BTreeMap<String, String>>;
+
+/// BOOTFS and USERDATAFS, where they are made, and what is wrong with them.
+fn places(decision: &Decision, log: &Log) -> (Places, Vec<String>) {
+    let (mut places, mut wrong) = (Places::new(), Vec::new());
+    for place in [&decision.found.boot, &decision.found.userdata].into_iter().flatten() {
+        let Some(info) = &place.filesystem else { continue };
+        let Some(label) = info.label.clone().filter(|label| label == place.role.label()) else {
+            wrong.push(format!(
+                "{}, for {}, holds {info}",
+                place.device.display(),
+                place.role.label()
+            ));
+            continue;
+        };
+        match files(place, log) {
+            Ok(files) => drop(places.insert(label, files)),
+            Err(e) => wrong.push(format!("{label}: {}", reason(&e))),
+        }
+    }
+    (places, wrong)
 }
 
 fn probe_one() -> Result<BlockDevice> {
