@@ -6,7 +6,8 @@
 
 use std::{
     collections::BTreeMap,
-    fmt, fs,
+    fmt,
+    fs::{self, File},
     path::{Path, PathBuf},
     process::Command,
 };
@@ -62,26 +63,31 @@ pub struct Examined {
     pub said: String,
 }
 
-/// A loop device whose partitions the kernel can be told of.
-struct Loop(PathBuf);
+/// A loop device whose partitions the kernel can be told of. It goes when this is dropped, or the process ends.
+struct Loop {
+    path: PathBuf,
+    _open: File,
+}
 
-impl Drop for Loop {
-    fn drop(&mut self) {
-        let status = Command::new("losetup").arg("--detach").arg(&self.0).status();
-        if !status.is_ok_and(|s| s.success()) {
-            eprintln!("{} could not be detached", self.0.display());
-        }
+impl Loop {
+    fn new(image: &Path, sector: u32) -> Self {
+        let mut losetup = Command::new("losetup");
+        losetup.args(["--find", "--show", "--partscan"]).arg(format!("--sector-size={sector}"));
+        let path = PathBuf::from(output(losetup.arg(image)).trim());
+        let open = File::open(&path).unwrap();
+        // While it is open, this means: when it is closed for the last time.
+        output(Command::new("losetup").arg("--detach").arg(&path));
+        Self { path, _open: open }
     }
 }
 
 /// Switches a machine with this disk on, as far as to the choice of a system. The disk is changed as a machine
 /// would change it. `program` is `gse-power-on`, `config` the `config.d` of the machine's initramfs.
 pub fn examine(program: &Path, config: &Path, disk: &MemoryDisk, sector: u32) -> Examined {
-    let mut losetup = Command::new("losetup");
-    losetup.args(["--find", "--show", "--partscan"]).arg(format!("--sector-size={sector}"));
-    let device = Loop(PathBuf::from(output(losetup.arg(disk.path())).trim()));
+    let device = Loop::new(&disk.path(), sector);
     let answer = tempfile::NamedTempFile::new().unwrap();
-    let run = Command::new(program).arg(config).arg(&device.0).arg(answer.path()).output().unwrap();
+    let run =
+        Command::new(program).arg(config).arg(&device.path).arg(answer.path()).output().unwrap();
     let text = fs::read_to_string(answer.path()).unwrap();
     let said = [run.stdout, run.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     let verdict = match run.status.success() {
