@@ -59,22 +59,34 @@ impl<'a> Course<'a> {
         Self { machine, config, server, slots, facts, policy, index, failure, told }
     }
 
-    /// Asks what is next, and does it. What cannot be done is a fact, and something else is next.
+    /// Does what is next until a system is started.
     pub(super) fn run(mut self) -> Result<Handover> {
+        loop {
+            let (slot, why) = self.choose().map_err(|nothing| self.hopeless(nothing))?;
+            self.announce(slot, &why)?;
+            match self.start(slot) {
+                Ok(handover) => return Ok(handover),
+                Err(e) => self.failed(Step::Open(slot), e),
+            }
+        }
+    }
+
+    /// Asks what is next, and does it, until there is a slot to start. What cannot be done is a fact, and
+    /// something else is next.
+    pub(super) fn choose(&mut self) -> Result<(SlotId, Why), NothingToBoot> {
         loop {
             match decide::next(&self.facts, &self.policy) {
                 Next::Do(step, cause) => self.step(step, &cause),
                 Next::Ask => self.facts.answer = Some(self.ask()),
-                Next::Boot(slot, why) => {
-                    self.announce(slot, &why)?;
-                    match self.start(slot) {
-                        Ok(handover) => return Ok(handover),
-                        Err(e) => self.failed(Step::Open(slot), e),
-                    }
-                }
-                Next::Rescue(nothing) => return Err(self.hopeless(nothing)),
+                Next::Boot(slot, why) => return Ok((slot, why)),
+                Next::Rescue(nothing) => return Err(nothing),
             }
         }
+    }
+
+    /// What is known by now, and the slots that it is about.
+    pub(super) fn into_parts(self) -> (Slots<'a>, Facts) {
+        (self.slots, self.facts)
     }
 
     fn step(&mut self, step: Step, cause: &Cause) {

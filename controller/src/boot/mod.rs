@@ -4,6 +4,7 @@ mod cycle;
 mod drives;
 mod new_system;
 mod online;
+pub mod power_on;
 mod slots;
 mod start;
 

@@ -12,7 +12,7 @@ use gse_protocol::{
 use super::{Disks, Machine};
 use crate::{
     disk::{
-        fsck::{self, FsckOutcome},
+        fsck,
         mkfs::{self, Spec},
         mount::{Access, MountError, OpenSlot},
         records::{Published, Records},
@@ -107,15 +107,8 @@ impl<'m> Slots<'m> {
         if !fsck::proven_by_mount(&mut slot, log) {
             let (device, filesystem) = (slot.device().to_owned(), slot.filesystem());
             slot.close()?;
-            let (scratch, tools) = (Path::new(SCRATCH), &self.machine.tools);
-            match fsck::check_and_repair(&device, filesystem, scratch, tools, log) {
-                Ok(FsckOutcome::Clean) => {}
-                Ok(FsckOutcome::Repaired) => {
-                    log.warn(format_args!("{} was repaired", device.display()));
-                }
-                Ok(FsckOutcome::Damaged(why)) => return Ok(Checked::Damaged(why)),
-                // Without its tool a filesystem that can be mounted is still better than none.
-                Err(e) => log.warn(e),
+            if let Err(why) = self.machine.mend(&device, filesystem) {
+                return Ok(Checked::Damaged(why));
             }
             slot = self.take(id)?;
             slot.set_access(Access::ReadWrite)?;
@@ -191,7 +184,8 @@ fn is_unknown_filesystem(error: &anyhow::Error) -> bool {
 fn mount<'m>(machine: &'m Machine, number: usize, slot: &DiskSlot) -> Result<OpenSlot<'m>> {
     slot.filesystem().into_iter().for_each(|filesystem| machine.load_filesystem(filesystem));
     let target = Path::new(SLOTS).join(number.to_string());
-    Ok(OpenSlot::new(slot, &target, Access::ReadOnly, &machine.log)?)
+    let open = || OpenSlot::new(slot, &target, Access::ReadOnly, &machine.log);
+    Ok(machine.mount_or_mend(&slot.device, slot.filesystem(), open)?)
 }
 
 fn role(label: Label) -> Role {

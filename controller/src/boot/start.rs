@@ -80,6 +80,7 @@ fn make_ready(
     let handover = log.phase("mounts", || -> Result<_> {
         let handover = handover(machine, config);
         check_init(root.path(), &handover.init)?;
+        machine.mend_userdata(slots.found());
         // From here on there are mounts on it: what undoes them is `leave_root`, not a drop.
         let root = root.keep();
         mount_over(config, userdata, (&device, filesystem), &root, log)?;
