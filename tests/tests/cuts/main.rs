@@ -1,5 +1,5 @@
-//! Power cuts at real blocks: machines are recorded in QEMU while they install and update themselves, and every
-//! part of the record is replayed onto a disk, which must start a whole system.
+//! Power cuts at real blocks: machines are recorded in QEMU while they install, update, clone and mend themselves, and
+//! every part of the record is replayed onto a disk, which must start a whole system.
 //!
 //! | variable | what it does |
 //! |---|---|
@@ -35,7 +35,7 @@ use crate::{
 };
 
 /// Cuts of each scenario on each filesystem.
-const CUTS: usize = 90;
+const CUTS: usize = 40;
 
 /// The filesystems of the slots, with the sectors of the disks that they are on.
 const DISKS: [(Filesystem, u32); 3] =

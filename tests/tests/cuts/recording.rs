@@ -34,13 +34,25 @@ pub(crate) struct Recording {
     pub(crate) sector: u32,
 }
 
+/// What a system does that never says that it is up.
+const FAILS: &str = "busybox poweroff -f\n";
+
 /// Publishes a version whose user writes something.
 pub(crate) fn publish(lab: &Lab, version: &str) {
+    publish_with(lab, version, THESIS);
+}
+
+/// Publishes a version that never comes up.
+pub(crate) fn publish_failing(lab: &Lab, version: &str) {
+    publish_with(lab, version, &format!("{THESIS}{FAILS}"));
+}
+
+fn publish_with(lab: &Lab, version: &str, commands: &str) {
     small::publish(lab, version, |tree| {
         let init = tree.join("sbin/init");
         let text = fs::read_to_string(&init).unwrap();
-        let text = text.replace("if /run/gse", &format!("{THESIS}if /run/gse"));
-        assert!(text.contains(THESIS));
+        let text = text.replace("if /run/gse", &format!("{commands}if /run/gse"));
+        assert!(text.contains(commands));
         fs::write(init, text).unwrap();
     });
 }

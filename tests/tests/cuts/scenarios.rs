@@ -1,9 +1,12 @@
 //! What machines are recorded at. An entry of the table is all that a further scenario needs.
 
-use gse_qemu::{Disk, Lab};
-use gse_tests::{lab::VERSION, small::banner};
+use gse_qemu::{Disk, Exit, Lab};
+use gse_tests::{
+    lab::{VERSION, Watch as _},
+    small::banner,
+};
 
-use crate::recording::{boots, publish};
+use crate::recording::{boots, publish, publish_failing};
 
 /// Something that a machine does, in one or several boots, while its power is cut.
 pub(crate) struct Scenario {
@@ -37,6 +40,39 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         },
         recorded: |lab, disk| {
             boots(lab, disk, &["offers 2", "configuration 1 fetched", "into ", &banner("2")]);
+        },
+    },
+    Scenario {
+        name: "update (in-place)",
+        configure: |lab| {
+            lab.write_config("controller/boot.toml", "[update]\nmode = \"in-place\"\n").unwrap();
+        },
+        before: |lab, disk| {
+            boots(lab, disk, &[&banner(VERSION)]);
+            publish(lab, "2");
+        },
+        recorded: |lab, disk| {
+            boots(lab, disk, &["offers 2", "cloning version 1", "installing ", &banner("2")]);
+        },
+    },
+    Scenario {
+        name: "clone",
+        configure: |_| {},
+        before: |lab, disk| boots(lab, disk, &[&banner(VERSION)]),
+        recorded: |lab, disk| boots(lab, disk, &["cloning version 1", &banner(VERSION)]),
+    },
+    Scenario {
+        name: "fallback",
+        configure: |_| {},
+        before: |lab, disk| {
+            boots(lab, disk, &[&banner(VERSION)]);
+            publish_failing(lab, "2");
+            let machine = lab.machine().disk(disk.clone()).start().unwrap();
+            machine.shows(&["offers 2", &banner("2")]);
+            assert_eq!(machine.ends(), Exit::Shutdown);
+        },
+        recorded: |lab, disk| {
+            boots(lab, disk, &["version 2 on ", "becomes DEPRIVED", &banner(VERSION)]);
         },
     },
 ];
