@@ -253,4 +253,12 @@ mod tests {
         let text = line(&Spec::new("k", "i").append("ip=dhcp gse.debug"), None);
         assert!(text.contains("tsc=reliable ip=dhcp gse.debug"), "{text}");
     }
+
+    #[test]
+    fn a_watchdog_resets_the_machine_that_has_one() {
+        let spec = Spec::new("k", "i");
+        assert!(!line(&spec, None).contains("watchdog"));
+        let text = line(&spec.watchdog(), None);
+        assert!(text.contains("i6300esb") && text.contains("-action watchdog=reset"), "{text}");
+    }
 }

@@ -64,11 +64,11 @@ fn a_service_that_hangs_keeps_a_system_with_systemd_from_being_up() {
     lab.write_config(&format!("{units}/hangs.service"), hangs).unwrap();
     let wants = "[Unit]\nWants=hangs.service\n";
     lab.write_config(&format!("{units}/multi-user.target.d/hangs.conf"), wants).unwrap();
-    lab.write_config("controller/boot.toml", "[health]\nstartup_limit = 60\n").unwrap();
-    lab.build_controller().unwrap();
+    lab.write_config("controller/boot.toml", "[health]\nstartup_limit = 90\n").unwrap();
+    lab.publish_config().unwrap();
     let disk = lab.blank_disk(&dir.path().join("disk.img")).unwrap();
     let machine = lab.machine().disk(disk.clone()).start().unwrap();
-    machine.shows(&["a service hangs", "not up after 60 s: the machine restarts"]);
+    machine.shows(&["a service hangs", "not up after 90 s: the machine restarts"]);
     assert_eq!(machine.ends(), Exit::Reset);
     machine.never_showed(&["this system is up", "this system is closed"]);
     assert!(cycle(&disk).contains("state = \"open\""), "{}", cycle(&disk));
