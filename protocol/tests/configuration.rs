@@ -37,7 +37,6 @@ fn typos_name_file_line_and_nearest_key() {
         ("boot", "rescue.pasword = \"x\"\n", "controller/boot.toml:1: ", "password"),
         ("boot", "[health]\nscript_limt = 5\n", "controller/boot.toml:2: ", "script_limit"),
         ("boot", "[update]\nmode = \"inplace\"\n", "controller/boot.toml:2: ", "in-place"),
-        ("boot", "[health]\ntries = 0\n", "controller/boot.toml:2: ", "at least 1"),
         ("boot", "[health]\nwatchdog = \"alwys\"\n", "controller/boot.toml:2: ", "always"),
         ("network", "[[interfaces]]\n", "controller/network.toml:1: ", "interface"),
         ("network", "[[interface]]\nmatch.nam = \"x\"\n", "controller/network.toml:2: ", "name"),
@@ -110,6 +109,7 @@ fn values_that_are_wrong_are_told_with_their_line() {
         ),
         ("sources", "servers = []\nkeys = [\n  \"RWbad\",\n]\n", "sources.toml:3: "),
         ("boot", "[init]\npath = \"init\"\n", "controller/boot.toml:2: "),
+        ("boot", "[health]\ntries = 0\n", "controller/boot.toml:2: "),
         (
             "mounts",
             "[[tmpfs]]\npath = \"/a\"\n[[tmpfs]]\npath = \"b\"\n",

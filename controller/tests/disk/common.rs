@@ -40,6 +40,13 @@ impl Loop {
         Self { path, file, dir }
     }
 
+    /// Another device for the same file, on which the kernel knows no partitions. It could be told to forget those of
+    /// this one only while nobody has them open, and a process that another test is starting may, for a moment.
+    pub(crate) fn reattach(&mut self, sector: u64) {
+        let old = std::mem::replace(&mut self.path, attach(&self.file, sector));
+        detach(&old);
+    }
+
     /// A folder to mount on.
     pub(crate) fn folder(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
@@ -75,10 +82,14 @@ impl Loop {
 
 impl Drop for Loop {
     fn drop(&mut self) {
-        let done = Command::new("losetup").arg("-d").arg(&self.path).status();
-        if !done.is_ok_and(|status| status.success()) && !std::thread::panicking() {
-            panic!("{} is still attached", self.path.display());
-        }
+        detach(&self.path);
+    }
+}
+
+fn detach(path: &Path) {
+    let done = Command::new("losetup").arg("-d").arg(path).status();
+    if !done.is_ok_and(|status| status.success()) && !std::thread::panicking() {
+        panic!("{} is still attached", path.display());
     }
 }
 

@@ -104,14 +104,14 @@ fn foreign_partitions_stay_byte_for_byte() {
 
 #[test]
 fn what_an_earlier_filesystem_left_is_not_found_in_a_new_partition() {
-    let disk = Loop::new(500 * MIB, 512);
-    let toml = toml(&disk, PARTITIONS);
-    disk.apply(&disk.plan(&toml)).unwrap();
+    let mut disk = Loop::new(500 * MIB, 512);
+    disk.apply(&disk.plan(&toml(&disk, PARTITIONS))).unwrap();
     for partition in disk.probe().partitions {
         sh("mkfs.ext4", "-q -L USERDATAFS", partition.path.as_deref().unwrap());
     }
-    sh("sgdisk", "--zap-all", &disk.path);
-    let created = disk.apply(&disk.plan(&toml)).unwrap();
+    sh("sgdisk", "--zap-all", &disk.file);
+    disk.reattach(512);
+    let created = disk.apply(&disk.plan(&toml(&disk, PARTITIONS))).unwrap();
     assert_eq!(created.len(), 3);
     for new in created {
         assert_eq!(filesystem(&new.device).unwrap(), None);
