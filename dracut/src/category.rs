@@ -1,6 +1,6 @@
 //! The modules, and what each is for.
 
-use std::fmt;
+use std::{fmt, str::FromStr};
 
 use crate::Contents;
 
@@ -70,7 +70,7 @@ impl Category {
         [Self::Controller, Self::Config, Self::Network, Self::Storage, Self::Local];
 
     /// As dracut's configuration names it.
-    pub fn module(self) -> &'static str {
+    pub const fn module(self) -> &'static str {
         match self {
             Self::Controller => "gse",
             Self::Config => "gse-config",
@@ -100,3 +100,17 @@ impl fmt::Display for Category {
         f.write_str(self.module())
     }
 }
+
+impl FromStr for Category {
+    type Err = UnknownCategory;
+
+    fn from_str(text: &str) -> Result<Self, UnknownCategory> {
+        let found = Self::ALL.into_iter().find(|category| category.module() == text);
+        found.ok_or_else(|| UnknownCategory(text.to_owned()))
+    }
+}
+
+/// A name that none of the modules has.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is none of GSE's modules, which are {names}", names = Category::ALL.map(Category::module).join(", "))]
+pub struct UnknownCategory(String);

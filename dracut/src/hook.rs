@@ -60,6 +60,9 @@ impl Priority {
     pub(crate) const fn of_phase(number: u8) -> Self {
         Self(number)
     }
+
+    /// What changes the network, at [`Point::PRE_MOUNT`]: before the controller's phases.
+    pub const NETWORK: Self = Self(8);
 }
 
 impl fmt::Display for Priority {

@@ -13,7 +13,7 @@ mod scripts;
 
 use std::collections::BTreeMap;
 
-pub use category::Category;
+pub use category::{Category, UnknownCategory};
 pub use hook::{Hook, HookError, Point, Priority};
 
 /// A file of the modules.

@@ -18,6 +18,8 @@ install() {
         'e2fsck' \
         'mke2fs' \
         'mkfs.ext4'
+    # Without it, mke2fs makes another kind of ext4.
+    inst_multiple -o /etc/mke2fs.conf
 }
 
 # Of any machine, not only of the one that builds the image.

@@ -54,6 +54,19 @@ fn tools(filesystem: Filesystem) -> Tools {
     }
 }
 
+/// The names of these filesystems' tools and of the links to them, all of which this host has.
+pub(super) fn names(filesystems: &[Filesystem]) -> Result<Vec<String>, Error> {
+    let mut names = Vec::new();
+    for &filesystem in filesystems {
+        let Tools { package, programs, links, .. } = tools(filesystem);
+        for tool in programs.iter().copied().chain(links.iter().map(|(link, _)| *link)) {
+            find(tool).ok_or(Error::NoTool { tool, filesystem, package })?;
+            names.push(tool.to_owned());
+        }
+    }
+    Ok(names)
+}
+
 /// Puts the tools of these filesystems into the image, with their libraries.
 pub(super) fn add_filesystem_tools(
     tree: &mut Tree,

@@ -10,6 +10,8 @@ check() {
 install() {
     inst_multiple \
         @TOOLS@
+    # Without it, mke2fs makes another kind of ext4.
+    inst_multiple -o /etc/mke2fs.conf
 }
 
 # Of any machine, not only of the one that builds the image.
