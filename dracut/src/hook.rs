@@ -25,6 +25,9 @@ impl Point {
         "shutdown",
     ];
 
+    pub(crate) const TIMEOUT: Self = Self("initqueue/timeout");
+    /// Before dracut opens its emergency shell.
+    pub(crate) const EMERGENCY: Self = Self("emergency");
     pub(crate) const CMDLINE: Self = Self("cmdline");
     /// Before the root is mounted; the controller's phases 1 to 8 are here.
     pub const PRE_MOUNT: Self = Self("pre-mount");
@@ -57,7 +60,7 @@ impl Priority {
         if number < 100 { Some(Self(number)) } else { None }
     }
 
-    pub(crate) const fn of_phase(number: u8) -> Self {
+    pub(crate) const fn own(number: u8) -> Self {
         Self(number)
     }
 

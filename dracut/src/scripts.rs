@@ -2,23 +2,33 @@
 
 use crate::{Category, Contents, File, Files, Point, Priority};
 
-/// A phase of the controller, and the hook that calls it.
-struct Phase {
+/// A hook of the controller's.
+struct OwnHook {
     name: &'static str,
     point: Point,
     priority: Priority,
+    script: &'static str,
 }
 
-/// The controller runs after what an administrator does to the network at pre-mount 08, and mounts
-/// before dracut's own `mount` hooks, which have 99.
-const PHASES: [Phase; 3] = [
-    Phase { name: "pre-mount", point: Point::PRE_MOUNT, priority: Priority::of_phase(10) },
-    Phase { name: "mount", point: Point::MOUNT, priority: Priority::of_phase(10) },
-    Phase { name: "pre-pivot", point: Point::PRE_PIVOT, priority: Priority::of_phase(10) },
-];
+impl OwnHook {
+    const fn new(name: &'static str, point: Point, priority: u8, script: &'static str) -> Self {
+        Self { name, point, priority: Priority::own(priority), script }
+    }
+}
 
-/// Where the controller claims the root, before dracut's own parsers of `root=`.
-const CLAIM: Priority = Priority::of_phase(10);
+const PHASE: &str = include_str!("parts/phase.sh");
+
+/// The root is claimed before dracut's own parsers of `root=` see it. The phases run after what an
+/// administrator does to the network at pre-mount 08, and mount before dracut's own `mount` hooks, which
+/// have 99. No hook that dracut runs in an emergency comes before the controller's.
+const HOOKS: [OwnHook; 6] = [
+    OwnHook::new("cmdline", Point::CMDLINE, 10, include_str!("parts/cmdline.sh")),
+    OwnHook::new("timeout", Point::TIMEOUT, 10, include_str!("parts/timeout.sh")),
+    OwnHook::new("pre-mount", Point::PRE_MOUNT, 10, PHASE),
+    OwnHook::new("mount", Point::MOUNT, 10, PHASE),
+    OwnHook::new("pre-pivot", Point::PRE_PIVOT, 10, PHASE),
+    OwnHook::new("emergency", Point::EMERGENCY, 0, include_str!("parts/emergency.sh")),
+];
 
 const SETUP: &str = "module-setup.sh";
 
@@ -26,19 +36,16 @@ const SETUP: &str = "module-setup.sh";
 pub(crate) fn controller(contents: &Contents, parts: &[Category]) -> Files {
     let at = |name: &str| format!("{}/{name}", Category::Controller.directory());
     let names: Vec<&str> = parts.iter().map(|part| part.module()).collect();
-    let mut hooks =
-        format!("    inst_hook {} {CLAIM} \"$moddir/gse-cmdline.sh\"\n", Point::CMDLINE);
+    let mut hooks = String::new();
     let mut files = Files::new();
-    for Phase { name, point, priority } in &PHASES {
+    for OwnHook { name, point, priority, script } in &HOOKS {
         hooks += &format!("    inst_hook {point} {priority} \"$moddir/gse-{name}.sh\"\n");
-        let script = include_str!("parts/phase.sh").replace("@PHASE@", name);
-        files.insert(at(&format!("gse-{name}.sh")), File::script(script));
+        files.insert(at(&format!("gse-{name}.sh")), File::script(script.replace("@PHASE@", name)));
     }
     let setup = include_str!("parts/gse.sh")
         .replace("@PARTS@", &names.join(" "))
         .replace("    @HOOKS@\n", &hooks);
     files.insert(at(SETUP), File::script(setup));
-    files.insert(at("gse-cmdline.sh"), File::script(include_str!("parts/cmdline.sh")));
     files.insert(at("gse-generator.sh"), File::script(include_str!("parts/generator.sh")));
     files.insert(at("mount.gse.sh"), File::script(include_str!("parts/mount.gse.sh")));
     if let Some(bytes) = &contents.controller {

@@ -14,6 +14,10 @@ check() {
 # The other modules of GSE, without those that dracut's configuration leaves out.
 depends() {
     echo base udev-rules
+    # Where systemd is the first process, its hooks run in dracut's units.
+    if dracut_module_included systemd; then
+        echo dracut-systemd
+    fi
     for part in gse-config gse-network gse-storage; do
         case " $omit_dracutmodules " in
             *" $part "*) ;;
@@ -35,9 +39,11 @@ gse_controller() {
 install() {
     inst_simple "$(gse_controller)" /usr/sbin/gse-controller
     inst_hook cmdline 10 "$moddir/gse-cmdline.sh"
+    inst_hook initqueue/timeout 10 "$moddir/gse-timeout.sh"
     inst_hook pre-mount 10 "$moddir/gse-pre-mount.sh"
     inst_hook mount 10 "$moddir/gse-mount.sh"
     inst_hook pre-pivot 10 "$moddir/gse-pre-pivot.sh"
+    inst_hook emergency 00 "$moddir/gse-emergency.sh"
     # For an image whose first process is systemd.
     if dracut_module_included systemd; then
         inst_script "$moddir/gse-generator.sh" "$systemdutildir/system-generators/dracut-gse-generator"

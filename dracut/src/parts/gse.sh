@@ -14,6 +14,10 @@ check() {
 # The other modules of GSE, without those that dracut's configuration leaves out.
 depends() {
     echo base udev-rules
+    # Where systemd is the first process, its hooks run in dracut's units.
+    if dracut_module_included systemd; then
+        echo dracut-systemd
+    fi
     for part in @PARTS@; do
         case " $omit_dracutmodules " in
             *" $part "*) ;;
