@@ -63,7 +63,9 @@ pub fn command(cli: &Cli) -> anyhow::Result<()> {
         say("dracut is not installed here, so there is the own image alone");
     }
     if without && !options.local.hooks.is_empty() {
-        say("scripts of --hook and --net run in dracut's image alone: the own image has none of them");
+        say(
+            "scripts of --hook and --net run in dracut's image alone: the own image has none of them",
+        );
     }
     let mut out = io::stdout().lock();
     if cli.json {
@@ -146,7 +148,11 @@ mod tests {
             (Some(Images::Both), &dist, (true, Some(Wanted::Yes))),
         ];
         for (asked, output, (own, dracut)) in cases {
-            assert_eq!(images(asked, output).unwrap(), Choice { own, dracut }, "{asked:?} {output:?}");
+            assert_eq!(
+                images(asked, output).unwrap(),
+                Choice { own, dracut },
+                "{asked:?} {output:?}"
+            );
         }
         let error = images(Some(Images::Both), &file).unwrap_err().to_string();
         assert!(error.contains("--image=own"), "{error}");

@@ -198,7 +198,9 @@ pub enum Error {
     #[error("--output names one image: choose it with --image=own or --image=dracut")]
     OneOutput,
     /// dracut was asked for by name.
-    #[error("--image: dracut is not installed on this host (Debian: dracut-core; Gentoo: sys-kernel/dracut)")]
+    #[error(
+        "--image: dracut is not installed on this host (Debian: dracut-core; Gentoo: sys-kernel/dracut)"
+    )]
     NoDracut,
     /// dracut failed.
     #[error("{} failed ({status}); it said last:\n{said}", program.display())]

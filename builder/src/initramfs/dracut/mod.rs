@@ -74,9 +74,8 @@ impl Plan {
             .filter(|category| !options.local.without.contains(category))
             .collect();
         let files = gse_dracut::modules(&contents, &categories);
-        let written = |category: &&Category| {
-            files.keys().any(|path| path.starts_with(&category.directory()))
-        };
+        let written =
+            |category: &&Category| files.keys().any(|path| path.starts_with(&category.directory()));
         let modules = categories.iter().filter(written).map(|c| c.module()).collect();
         let release = &input.directory.release;
         let found = match wanted {
@@ -93,8 +92,7 @@ impl Plan {
             }
             Output::File(file) => (None, file.clone()),
         };
-        let plan =
-            Self { files, modules, modules_d, image: found.map(|dracut| (dracut, image)) };
+        let plan = Self { files, modules, modules_d, image: found.map(|dracut| (dracut, image)) };
         plan.refuse_existing(options.force)?;
         Ok(plan)
     }
@@ -151,7 +149,12 @@ impl fmt::Display for Built {
         }
         if let Some(Image { path, size, seconds }) = &self.image {
             let kib = size.div_ceil(1024);
-            writeln!(f, "{}: dracut's image\n  {:<11}{kib:>8} KiB  in {seconds:.2} s", path.display(), "image")?;
+            writeln!(
+                f,
+                "{}: dracut's image\n  {:<11}{kib:>8} KiB  in {seconds:.2} s",
+                path.display(),
+                "image"
+            )?;
         }
         Ok(())
     }

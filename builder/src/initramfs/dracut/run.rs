@@ -24,9 +24,7 @@ impl Dracut {
     /// The first that is in the folders of a `PATH`. `$dracutbasedir` says where the rest of it is, as for
     /// dracut itself; usually that is `/usr/lib/dracut`.
     pub(super) fn find(path: &OsStr) -> Option<Self> {
-        let sbin = ["/usr/bin", "/usr/sbin"].map(PathBuf::from);
         let program = env::split_paths(path)
-            .chain(sbin)
             .map(|folder| folder.join("dracut"))
             .find(|file| file.is_file())?;
         let base = env::var_os("dracutbasedir")
@@ -47,8 +45,8 @@ impl Dracut {
         options: &Options,
     ) -> Result<(), Error> {
         let directory = ModuleDirectory::find(options.modules.as_deref())?;
-        let kernel = fs::canonicalize(&directory.path)
-            .map_err(Error::io("looking for", &directory.path))?;
+        let kernel =
+            fs::canonicalize(&directory.path).map_err(Error::io("looking for", &directory.path))?;
         let mut command = Command::new(&self.program);
         command
             .env("dracutbasedir", base)
