@@ -1,38 +1,167 @@
-//! Mounts, with errors that say what was being mounted where.
+//! Mounts, with errors that say what was being mounted where, and where the controller mounts things.
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
-use anyhow::{Context as _, Result};
 pub use rustix::mount::UnmountFlags;
-use rustix::mount::{mount_bind_recursive, mount_move, unmount as umount2};
-use sys_mount::Mount;
+use rustix::mount::{mount_bind_recursive, mount_move, mount_remount, unmount as umount2};
 pub use sys_mount::MountFlags;
 
-/// Mounts `source` at `target`, which is made where it is missing.
+use crate::log::Log;
+
+/// Where things are mounted for a moment.
+pub const SCRATCH: &str = "/run/gse/scratch";
+/// Each slot that was looked into is mounted in here, under its number.
+pub const SLOTS: &str = "/run/gse/slots";
+/// Where a tmpfs is filled before it covers the image's directory.
+pub const STAGE: &str = "/run/gse/stage";
+/// Where the real root is mounted until it is the root.
+pub const NEW_ROOT: &str = "/sysroot";
+
+/// What could not be done with a mount.
+#[derive(Debug, thiserror::Error)]
+pub enum MountError {
+    /// The mount.
+    #[error("mounting {} ({fstype}) on {}: {source} (the kernel log may say more)", .what.display(), .target.display())]
+    Mount {
+        /// The partition, or the name of a filesystem without one.
+        what: PathBuf,
+        /// The type of the filesystem.
+        fstype: String,
+        /// Where to.
+        target: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The unmount.
+    #[error("unmounting {}: {source} (does a program still use it?)", .target.display())]
+    Unmount {
+        /// What was mounted there.
+        target: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// Other flags for a mount.
+    #[error("remounting {}: {source}", .target.display())]
+    Remount {
+        /// What is mounted there.
+        target: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// A mount or directory at another place.
+    #[error("{doing} {} to {}: {source}", .from.display(), .to.display())]
+    Place {
+        /// `moving the mount` or `binding`.
+        doing: &'static str,
+        /// Where it is.
+        from: PathBuf,
+        /// Where it should be.
+        to: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+}
+
+/// A mount that ends when it is dropped.
+pub struct Mounted<'l> {
+    target: PathBuf,
+    log: &'l Log,
+    /// Nothing is left to do on drop.
+    done: bool,
+}
+
+impl<'l> Mounted<'l> {
+    /// As [`mount`].
+    ///
+    /// # Errors
+    /// Those of the kernel.
+    pub fn new(
+        what: &Path,
+        target: &Path,
+        fstype: &str,
+        flags: MountFlags,
+        data: &str,
+        log: &'l Log,
+    ) -> Result<Self, MountError> {
+        mount(what, target, fstype, flags, data)?;
+        Ok(Self { target: target.to_owned(), log, done: false })
+    }
+
+    /// Where it is mounted.
+    pub fn path(&self) -> &Path {
+        &self.target
+    }
+
+    /// Leaves it mounted for good.
+    pub fn keep(mut self) -> PathBuf {
+        self.done = true;
+        std::mem::take(&mut self.target)
+    }
+
+    /// Unmounts it, and says if that failed.
+    ///
+    /// # Errors
+    /// Mostly that something still uses it.
+    pub fn unmount(mut self) -> Result<(), MountError> {
+        self.done = true;
+        unmount_idle(&self.target)
+    }
+}
+
+impl Drop for Mounted<'_> {
+    fn drop(&mut self) {
+        if self.done {
+            return;
+        }
+        if let Err(e) = unmount_idle(&self.target) {
+            self.log.warn(e);
+        }
+    }
+}
+
+/// Mounts `what` at `target`, which is made where it is missing. `data` are options of the filesystem, such
+/// as `subvol=@`.
+///
+/// # Errors
+/// Those of the kernel.
 pub fn mount(
-    source: &Path,
+    what: &Path,
     target: &Path,
     fstype: &str,
     flags: MountFlags,
     data: &str,
-) -> Result<()> {
-    fs::create_dir_all(target).ok();
-    Mount::builder()
+) -> Result<(), MountError> {
+    let failed = |source| MountError::Mount {
+        what: what.to_owned(),
+        fstype: fstype.to_owned(),
+        target: target.to_owned(),
+        source,
+    };
+    fs::create_dir_all(target).map_err(failed)?;
+    sys_mount::Mount::builder()
         .fstype(fstype)
         .flags(flags)
         .data(data)
-        .mount(source, target)
+        .mount(what, target)
         .map(drop)
-        .with_context(|| {
-            format!("mounting {} ({fstype}) at {}", source.display(), target.display())
-        })
+        .map_err(failed)
 }
 
 /// Mounts a kernel filesystem, such as `proc`, unless something is mounted there already.
-pub fn mount_virtual(fstype: &str, target: &str, flags: MountFlags, data: &str) -> Result<()> {
+///
+/// # Errors
+/// Those of the kernel.
+pub fn mount_virtual(
+    fstype: &str,
+    target: &str,
+    flags: MountFlags,
+    data: &str,
+) -> Result<(), MountError> {
     let target = Path::new(target);
     if is_mount_point(target) {
         return Ok(());
@@ -41,28 +170,65 @@ pub fn mount_virtual(fstype: &str, target: &str, flags: MountFlags, data: &str) 
 }
 
 /// Moves the mount at `from` to `to`.
-pub fn move_to(from: &Path, to: &Path) -> Result<()> {
-    mount_move(from, to)
-        .with_context(|| format!("moving the mount {} to {}", from.display(), to.display()))
+///
+/// # Errors
+/// Those of the kernel.
+pub fn move_to(from: &Path, to: &Path) -> Result<(), MountError> {
+    mount_move(from, to).map_err(place("moving the mount", from, to))
 }
 
 /// Makes the directory `from` appear at `to` too.
-pub fn bind(from: &Path, to: &Path) -> Result<()> {
-    mount_bind_recursive(from, to)
-        .with_context(|| format!("binding {} to {}", from.display(), to.display()))
+///
+/// # Errors
+/// Those of the kernel.
+pub fn bind(from: &Path, to: &Path) -> Result<(), MountError> {
+    mount_bind_recursive(from, to).map_err(place("binding", from, to))
 }
 
-/// Changes the flags of the filesystem at `target`, as for `mount -o remount,ro`.
-pub fn remount(target: &Path, flags: MountFlags) -> Result<()> {
+fn place(
+    doing: &'static str,
+    from: &Path,
+    to: &Path,
+) -> impl Fn(rustix::io::Errno) -> MountError + use<> {
+    let (from, to) = (from.to_owned(), to.to_owned());
+    move |e| MountError::Place { doing, from: from.clone(), to: to.clone(), source: e.into() }
+}
+
+/// Changes the flags of the mount at `target`, and whether its filesystem is read-only, as
+/// `mount -o remount,ro` does.
+///
+/// # Errors
+/// `EBUSY` if a file is still open for writing where nothing may be written any more.
+pub fn remount(target: &Path, flags: MountFlags) -> Result<(), MountError> {
     let bits =
         rustix::mount::MountFlags::from_bits_retain(u32::try_from(flags.bits()).unwrap_or(0));
-    rustix::mount::mount_remount(target, bits, "")
-        .with_context(|| format!("remounting {}", target.display()))
+    mount_remount(target, bits, "")
+        .map_err(|e| MountError::Remount { target: target.to_owned(), source: e.into() })
 }
 
 /// Unmounts `target`.
-pub fn unmount(target: &Path, flags: UnmountFlags) -> Result<()> {
-    umount2(target, flags).with_context(|| format!("unmounting {}", target.display()))
+///
+/// # Errors
+/// `EBUSY` while it is in use.
+pub fn unmount(target: &Path, flags: UnmountFlags) -> Result<(), MountError> {
+    umount2(target, flags)
+        .map_err(|e| MountError::Unmount { target: target.to_owned(), source: e.into() })
+}
+
+/// Unmounts, and tries again for a second while the mount is in use.
+///
+/// A process that another thread is just forking has a copy of every descriptor of this one until it
+/// executes its program, so a mount can be busy though nobody who uses it is left.
+fn unmount_idle(target: &Path) -> Result<(), MountError> {
+    const PAUSE: Duration = Duration::from_millis(5);
+    for _ in 0..200 {
+        match umount2(target, UnmountFlags::empty()) {
+            Err(rustix::io::Errno::BUSY) => thread::sleep(PAUSE),
+            Ok(()) => return Ok(()),
+            Err(_) => break,
+        }
+    }
+    unmount(target, UnmountFlags::empty())
 }
 
 /// Whether `path` is on another filesystem than the directory that it lies in.
@@ -76,7 +242,10 @@ pub fn mount_points() -> Vec<PathBuf> {
 }
 
 /// Unmounts everything at and below `target`, the last mounted first, even where it is in use.
-pub fn detach_below(target: &Path) -> Result<()> {
+///
+/// # Errors
+/// Those of the kernel.
+pub fn detach_below(target: &Path) -> Result<(), MountError> {
     for point in mount_points().iter().rev().filter(|p| p.starts_with(target)) {
         unmount(point, UnmountFlags::DETACH)?;
     }

@@ -16,11 +16,8 @@ use crate::{
     copy::copy_tree,
     inside::{make_directory, open_directory},
     log::{Log, reason},
-    mount::{self, MountFlags, UnmountFlags},
+    mount::{self, MountFlags, STAGE, UnmountFlags},
 };
-
-/// Where a tmpfs is filled before it covers the image's directory.
-const STAGE: &str = "/run/gse/stage";
 
 /// Paths, relative to the root, that must be directories there before [`mount_all`].
 pub fn mount_points(config: &Mounts, userdata: bool) -> Vec<String> {
@@ -53,7 +50,7 @@ pub fn mount_all(
     let Some((device, fstype)) = userdata else { return Ok(()) };
     let mounted = target(root, &config.userdata).and_then(|target| {
         let flags = MountFlags::NODEV | MountFlags::NOSUID;
-        mount::mount(device, &target.1, fstype, flags, "")
+        Ok(mount::mount(device, &target.1, fstype, flags, "")?)
     });
     if let Err(e) = mounted {
         log.warn(format_args!("the users' data are not there: {}", reason(&e)));
@@ -89,7 +86,7 @@ fn mount_tmpfs(root: &Path, tmpfs: &Tmpfs) -> Result<()> {
                 })?;
             }
         }
-        mount::move_to(stage, &covered)
+        Ok(mount::move_to(stage, &covered)?)
     })();
     if filled.is_err() {
         mount::unmount(stage, UnmountFlags::DETACH)?;
@@ -101,7 +98,7 @@ fn bind_userdata(root: &Path, userdata: &str, bind: &Bind) -> Result<()> {
     let from = format!("{userdata}/{}", bind.from);
     let from = make_directory(root, Path::new(&from))?;
     let (_open, to) = target(root, &bind.to)?;
-    mount::bind(&Path::new("/proc/self/fd").join(from.as_raw_fd().to_string()), &to)
+    Ok(mount::bind(&Path::new("/proc/self/fd").join(from.as_raw_fd().to_string()), &to)?)
 }
 
 /// The directory `path` of the system: held open, and as a path that this process can mount on.

@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     disk::{
-        mount::Mounted,
+        mount::{Access, mount_top},
         records::{CycleState, Records},
     },
     log::{Log, PhaseTime},
-    mount::{self, MountFlags},
+    mount::{self, MountFlags, SCRATCH},
 };
 
 /// What the boot was, for the booted system: `/run/gse/boot.json`.
@@ -33,7 +33,6 @@ pub struct BootReport {
 }
 
 const FILE: &str = "/run/gse/boot.json";
-const TOP: &str = "/run/gse/scratch";
 
 impl BootReport {
     /// Leaves it for the booted system.
@@ -84,10 +83,8 @@ fn with_records(
 ) -> Result<()> {
     let open = |top: &Path| Records::open(top)?.context("this system has no .gse folder");
     if boot.filesystem == Filesystem::Btrfs {
-        let flags = MountFlags::NODEV | MountFlags::NOSUID | MountFlags::NOEXEC;
-        let device = Path::new(&boot.device);
-        let top =
-            Mounted::new(device, boot.filesystem, Path::new(TOP), flags, Some("subvolid=5"), log)?;
+        let (device, scratch) = (Path::new(&boot.device), Path::new(SCRATCH));
+        let top = mount_top(device, boot.filesystem, scratch, Access::ReadWrite, log)?;
         let done = open(top.path()).and_then(|records| work(&records));
         top.unmount()?;
         return done;

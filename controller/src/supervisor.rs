@@ -16,8 +16,8 @@ use rustix::process::{Pid, WaitOptions};
 
 use crate::{
     handover::Handover,
-    log::{Log, reason},
-    mount::{self, MountFlags},
+    log::Log,
+    mount::{self, MountFlags, NEW_ROOT},
     rescue::{self, Choice},
     switch_root,
 };
@@ -50,8 +50,8 @@ pub fn run() -> ! {
         };
         match choice {
             Some(Choice::Retry) => {
-                if let Err(e) = mount::detach_below(Path::new(switch_root::NEW_ROOT)) {
-                    log.warn(reason(&e));
+                if let Err(e) = mount::detach_below(Path::new(NEW_ROOT)) {
+                    log.warn(e);
                 }
             }
             Some(Choice::PowerOff) => end(RebootMode::RB_POWER_OFF),
@@ -86,7 +86,7 @@ fn prepare() {
             mount::mount_virtual(fstype, target, flags, data)
         };
         if let Err(e) = done {
-            let _ = writeln!(std::io::stderr(), "gse: {e:#}");
+            let _ = writeln!(std::io::stderr(), "gse: {e}");
         }
     }
     // All that the controller says belongs into the log, however much it is in a second.

@@ -15,10 +15,11 @@ use rustix::{
     process::{chdir, chroot},
 };
 
-use crate::{handover::Handover, log::Log, mount};
-
-/// Where the real root is mounted.
-pub const NEW_ROOT: &str = "/sysroot";
+use crate::{
+    handover::Handover,
+    log::Log,
+    mount::{self, NEW_ROOT},
+};
 
 // linux/magic.h
 const RAMFS_MAGIC: u64 = 0x8584_58f6;

@@ -5,7 +5,7 @@ use std::{path::Path, time::Duration};
 use anyhow::{Context as _, Result};
 use gse_protocol::config::{Bundle, drives::Role};
 
-use super::{DEV, Disks, Machine, SCRATCH, SYS};
+use super::{DEV, Disks, Machine, SYS};
 use crate::{
     config,
     disk::{
@@ -13,7 +13,7 @@ use crate::{
         content::FsInfo,
         gpt,
         mkfs::{self, Spec},
-        mount::{self, Access, Mounted},
+        mount::{self, Access},
         plan::{self, DriveError, PartitionPlan},
         probe::{self, BlockDevice, Loops},
         slots::{self, Label, Place},
@@ -21,6 +21,7 @@ use crate::{
     },
     fetch::FetchedConfig,
     log::reason,
+    mount::{Mounted, SCRATCH},
 };
 
 /// How long a partition may take to appear after the kernel was told of it.

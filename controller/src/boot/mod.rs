@@ -14,7 +14,7 @@ use gse_protocol::{
     config::{Bundle, boot::Answer},
 };
 
-use self::online::Server;
+use self::{online::Server, slots::Slots};
 use crate::{
     clock,
     cmdline::CmdLine,
@@ -35,10 +35,6 @@ const STAMP: &str = "/etc/gse/stamp";
 const MODULES: &str = "/";
 const SYS: &str = "/sys";
 const DEV: &str = "/dev";
-/// Where things are mounted for a moment.
-const SCRATCH: &str = "/run/gse/scratch";
-/// Where a system is while its files are made or changed.
-const SYSTEM: &str = "/run/gse/system";
 const TOOLS: &str = "/sbin:/bin:/usr/sbin:/usr/bin";
 
 /// What every phase needs.
@@ -49,7 +45,7 @@ struct Machine {
     tools: Tools,
 }
 
-/// What was found on the disks.
+/// What was found on the disks. Nothing of it is mounted: see [`Slots`].
 struct Disks {
     devices: Vec<BlockDevice>,
     found: Found,
@@ -90,10 +86,10 @@ pub fn run(log: Arc<Log>, cmdline: CmdLine) -> Result<Handover> {
         machine.keep_config(&disks, fetched);
     }
 
-    let facts = log.phase("version check", || machine.settle(&disks, &config))?;
-    let (disks, facts, failure) =
-        machine.bring_up_to_date(&config, server.as_ref(), disks, facts)?;
-    machine.start_one(&config, &disks, facts, failure)
+    let (slots, facts) = log.phase("version check", || machine.settle(disks, &config))?;
+    let (slots, facts, failure) =
+        machine.bring_up_to_date(&config, server.as_ref(), slots, facts)?;
+    machine.start_one(&config, slots, facts, failure)
 }
 
 fn offer(release: &Release) -> Offer {
@@ -152,28 +148,29 @@ impl Machine {
     }
 
     /// Phase 4: what the installed slots hold, with every interrupted change brought to its end.
-    fn settle(&self, disks: &Disks, config: &Bundle) -> Result<Facts> {
-        let mut facts = slots::facts(self, disks, config);
+    fn settle(&self, disks: Disks, config: &Bundle) -> Result<(Slots<'_>, Facts)> {
+        let (mut slots, mut facts) = Slots::look(self, disks, config);
         for step in decide::settle(&facts) {
-            slots::run(self, disks, &mut facts, step)?;
+            slots.run(&mut facts, step)?;
         }
-        Ok(facts)
+        Ok((slots, facts))
     }
 
     /// Phases 4 and 5: installs what the server offers, if the policy and the person want it. What comes
     /// back is what there is to boot, and why an installation failed.
-    fn bring_up_to_date(
-        &self,
+    fn bring_up_to_date<'m>(
+        &'m self,
         config: &Bundle,
         server: Option<&Server>,
-        disks: Disks,
+        slots: Slots<'m>,
         mut facts: Facts,
-    ) -> Result<(Disks, Facts, Option<anyhow::Error>)> {
+    ) -> Result<(Slots<'m>, Facts, Option<anyhow::Error>)> {
         facts.offer = server.map(|server| offer(&server.chosen.release));
         let (Update::Install(slot), Some(server)) = (self.update(&mut facts, config), server)
         else {
-            return Ok((disks, facts, None));
+            return Ok((slots, facts, None));
         };
+        let disks = slots.close();
         let installed = self.log.phase("new system", || {
             new_system::install(self, config, server, &disks, &facts, slot)
         });
@@ -183,15 +180,15 @@ impl Machine {
             self.log.warn(format_args!("version {version} was not installed: {}", reason(e)));
         }
         let disks = self.probe(config)?;
-        let facts = self.settle(&disks, config)?;
-        Ok((disks, facts, failure))
+        let (slots, facts) = self.settle(disks, config)?;
+        Ok((slots, facts, failure))
     }
 
     /// Phases 6 to 9, for the best slot there is; if one cannot be started, for the next.
     fn start_one(
         &self,
         config: &Bundle,
-        disks: &Disks,
+        mut slots: Slots<'_>,
         mut facts: Facts,
         mut failure: Option<anyhow::Error>,
     ) -> Result<Handover> {
@@ -201,12 +198,12 @@ impl Machine {
                 // What failed is the reason, not the empty slot that it left.
                 Err(nothing) => return Err(failure.unwrap_or_else(|| nothing.into())),
             };
-            let e = match start::start(self, config, disks, &facts, chosen) {
+            let e = match start::start(self, config, &mut slots, &facts, chosen) {
                 Ok(handover) => return Ok(handover),
                 Err(e) => e,
             };
             self.log.warn(reason(&e));
-            start::clean_up(&self.log);
+            start::leave_root(&self.log);
             if let Some(slot) = facts.slots.get_mut(chosen.0) {
                 slot.content = Content::Broken(reason(&e));
             }

@@ -10,12 +10,12 @@ use gse_protocol::{
     sign::MAX_SIGNATURE,
 };
 
-use super::{Disks, Machine, SCRATCH, SYSTEM, online::Server, slots};
+use super::{Disks, Machine, online::Server, slots};
 use crate::{
     decide,
     disk::{
         mkfs::{self, Spec},
-        mount::{self, Access},
+        mount::{Access, OpenSlot},
         records::{CycleRecord, Published, Records, SlotRecord},
         slots::{Label, Slot},
         wipeable::Wipeable,
@@ -23,6 +23,7 @@ use crate::{
     facts::{Facts, SlotId},
     fetch::{RemoteImage, Retry},
     install::{self, Limits},
+    mount::SCRATCH,
 };
 
 /// Makes the offered system in `target`. Until its record says complete, the slot is worth nothing, and
@@ -48,9 +49,8 @@ pub(super) fn install(
     ));
     let slot = format(machine, config, disks, facts, target)?;
 
-    let top = mount::mount_slot_top(&slot, Path::new(SCRATCH), Access::ReadWrite, log)?;
-    let root = mount::mount_slot_root(&slot, Path::new(SYSTEM), Access::ReadWrite, log)?;
-    let directory = fs::File::open(root.path()).context("opening the new filesystem")?;
+    let open = OpenSlot::new(&slot, Path::new(SCRATCH), Access::ReadWrite, log)?;
+    let directory = fs::File::open(open.root()).context("opening the new filesystem")?;
     let mut image = RemoteImage::new(
         server.client.clone(),
         &server.chosen.servers,
@@ -71,7 +71,7 @@ pub(super) fn install(
     log.debug(format_args!("{report:?}"));
     drop(directory);
 
-    let records = Records::create(top.path())?;
+    let records = Records::create(open.top())?;
     records.set_published(Published::Release, &server.chosen.bytes)?;
     records.set_published(Published::ReleaseSignature, server.chosen.signature.as_bytes())?;
     records.set_published(Published::Index, &index_bytes)?;
@@ -80,9 +80,7 @@ pub(super) fn install(
     // The last word: everything before it is on the disk.
     records.set_slot(&SlotRecord::new(decide::next_generation(facts), true))?;
     drop(records);
-    root.unmount()?;
-    top.unmount()?;
-    Ok(())
+    Ok(open.close()?)
 }
 
 /// The index that the release names, checked by its digest and by its own signature.

@@ -1,30 +1,101 @@
 //! What the slots hold, and their labels.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use anyhow::{Context as _, Result};
 use gse_protocol::{Release, config::Bundle, sign::MAX_SIGNATURE};
 
-use super::{Disks, Machine, SCRATCH};
+use super::{Disks, Machine};
 use crate::{
     decide::Step,
     disk::{
-        mount::{self, Access},
+        mount::{Access, OpenSlot},
         records::{Published, Records},
-        slots::{Label, Slot as DiskSlot},
+        slots::{Found, Label, Slot as DiskSlot, SlotState},
     },
     facts::{Content, Cycle, Facts, Role, Slot, SlotId},
     log::reason,
+    mount::SLOTS,
 };
 
-/// Looks into every slot.
-pub(super) fn facts(machine: &Machine, disks: &Disks, config: &Bundle) -> Facts {
-    let look = |slot: &DiskSlot| Slot {
-        device: slot.device.display().to_string(),
-        role: slot.label().map_or(Role::Free, role),
-        content: content(machine, slot, config).unwrap_or_else(|e| Content::Broken(reason(&e))),
-    };
-    Facts { slots: disks.found.slots.iter().map(look).collect(), ..Facts::default() }
+/// The slots, which stay mounted from the first look until one of them is the root. What formats
+/// a slot needs [`Disks`], and `close` is the only way back to those: nothing that is mounted is formatted.
+pub(super) struct Slots<'m> {
+    machine: &'m Machine,
+    disks: Disks,
+    /// By the number of the slot.
+    open: BTreeMap<usize, OpenSlot<'m>>,
+}
+
+impl<'m> Slots<'m> {
+    /// Looks into every slot.
+    pub(super) fn look(machine: &'m Machine, disks: Disks, config: &Bundle) -> (Self, Facts) {
+        let mut open = BTreeMap::new();
+        let look = |(number, slot): (usize, &DiskSlot)| Slot {
+            device: slot.device.display().to_string(),
+            role: slot.label().map_or(Role::Free, role),
+            content: match slot.label() {
+                None => Content::Nothing,
+                Some(_) => mount(machine, number, slot)
+                    .and_then(|mounted| {
+                        let content = content(mounted.top(), config);
+                        open.insert(number, mounted);
+                        content
+                    })
+                    .unwrap_or_else(|e| Content::Broken(reason(&e))),
+            },
+        };
+        let slots = disks.found.slots.iter().enumerate().map(look).collect();
+        (Self { machine, disks, open }, Facts { slots, ..Facts::default() })
+    }
+
+    /// Does one step, and keeps the facts true.
+    pub(super) fn run(&mut self, facts: &mut Facts, step: Step) -> Result<()> {
+        let Step::Relabel(id, to) = step;
+        let to_label = label(to).context("a free slot has no label")?;
+        let mut open = self.take(id)?;
+        self.machine.log.info(format_args!("{} becomes {to_label}", open.device().display()));
+        open.relabel(to_label)?;
+        self.open.insert(id.0, open);
+        if let Some(DiskSlot { state: SlotState::Formatted { label, .. }, .. }) =
+            self.disks.found.slots.get_mut(id.0)
+        {
+            *label = Some(to_label);
+        }
+        if let Some(slot) = facts.slots.get_mut(id.0) {
+            slot.role = to;
+        }
+        Ok(())
+    }
+
+    /// A slot's mount, for whoever goes on with it.
+    pub(super) fn take(&mut self, id: SlotId) -> Result<OpenSlot<'m>> {
+        match self.open.remove(&id.0) {
+            Some(open) => Ok(open),
+            None => self.mount(id),
+        }
+    }
+
+    /// Mounts a slot whose mount was taken and ended.
+    pub(super) fn mount(&self, id: SlotId) -> Result<OpenSlot<'m>> {
+        mount(self.machine, id.0, disk_slot(&self.disks, id)?)
+    }
+
+    /// The users' data, and whatever else is no slot.
+    pub(super) fn found(&self) -> &Found {
+        &self.disks.found
+    }
+
+    /// Unmounts them all.
+    pub(super) fn close(self) -> Disks {
+        self.disks
+    }
+}
+
+fn mount<'m>(machine: &'m Machine, number: usize, slot: &DiskSlot) -> Result<OpenSlot<'m>> {
+    slot.filesystem().into_iter().for_each(|filesystem| machine.load_filesystem(filesystem));
+    let target = Path::new(SLOTS).join(number.to_string());
+    Ok(OpenSlot::new(slot, &target, Access::ReadOnly, &machine.log)?)
 }
 
 fn role(label: Label) -> Role {
@@ -48,13 +119,8 @@ fn label(role: Role) -> Option<Label> {
     }
 }
 
-fn content(machine: &Machine, slot: &DiskSlot, config: &Bundle) -> Result<Content> {
-    if slot.label().is_none() {
-        return Ok(Content::Nothing);
-    }
-    slot.filesystem().into_iter().for_each(|filesystem| machine.load_filesystem(filesystem));
-    let top = mount::mount_slot_top(slot, Path::new(SCRATCH), Access::ReadOnly, &machine.log)?;
-    let Some(records) = Records::open(top.path())? else { return Ok(Content::Nothing) };
+fn content(top: &Path, config: &Bundle) -> Result<Content> {
+    let Some(records) = Records::open(top)? else { return Ok(Content::Nothing) };
     let Some(record) = records.slot()?.filter(|record| record.complete) else {
         return Ok(Content::Nothing);
     };
@@ -72,18 +138,6 @@ fn content(machine: &Machine, slot: &DiskSlot, config: &Bundle) -> Result<Conten
         generation: record.generation,
         cycle,
     })
-}
-
-/// Does one step, and keeps the facts true.
-pub(super) fn run(machine: &Machine, disks: &Disks, facts: &mut Facts, step: Step) -> Result<()> {
-    let Step::Relabel(id, to) = step;
-    let (slot, label) = disk_slot(disks, id).ok().zip(label(to)).context("a slot went away")?;
-    machine.log.info(format_args!("{} becomes {label}", slot.device.display()));
-    mount::relabel(&mut slot.clone(), label, Path::new(SCRATCH), &machine.log)?;
-    if let Some(slot) = facts.slots.get_mut(id.0) {
-        slot.role = to;
-    }
-    Ok(())
 }
 
 /// The slot that the decision means.

@@ -5,62 +5,64 @@ use std::{fs, path::Path};
 use anyhow::{Context as _, Result, bail};
 use gse_protocol::config::{Bundle, drives::Filesystem, system};
 
-use super::{Disks, Machine, SCRATCH, SYS, SYSTEM, leave_program, slots};
+use super::{Machine, SYS, leave_program, slots::Slots};
 use crate::{
     configure,
     disk::{
         fsck::{self, FsckOutcome},
-        mount::{self as slot_mount, Access, ROOT_SUBVOLUME},
+        mount::{Access, OpenSlot, ROOT_SUBVOLUME},
         records::{CycleRecord, CycleState, FOLDER, Records},
-        slots::Slot,
+        slots::Place,
     },
     facts::{Content, Facts, SlotId},
     files,
     handover::Handover,
     log::{Log, reason},
-    mount, mounts, network,
+    mount::{self, Mounted, NEW_ROOT, SCRATCH, SLOTS, STAGE},
+    mounts, network,
     report::{BootReport, boot_id},
     services,
-    switch_root::{NEW_ROOT, check_init},
+    switch_root::check_init,
 };
 
 /// Makes the slot ready, and says what to start in it.
 pub(super) fn start(
     machine: &Machine,
     config: &Bundle,
-    disks: &Disks,
+    slots: &mut Slots<'_>,
     facts: &Facts,
     chosen: SlotId,
 ) -> Result<Handover> {
     let log = machine.log.as_ref();
-    let slot = slots::disk_slot(disks, chosen)?;
-    let filesystem = slot.filesystem().context("the chosen slot has no filesystem")?;
+    let slot = slots.take(chosen)?;
+    let (device, filesystem) = (slot.device().to_owned(), slot.filesystem());
     let (serial, version) = match facts.slots.get(chosen.0).map(|slot| &slot.content) {
         Some(Content::System { serial, version, .. }) => (*serial, version.clone()),
-        _ => bail!("{} holds no system", slot.device.display()),
+        _ => bail!("{} holds no system", device.display()),
     };
-    log.info(format_args!("starting version {version} from {}", slot.device.display()));
+    log.info(format_args!("starting version {version} from {}", device.display()));
 
-    log.phase("health check", || check(machine, slot, filesystem))?;
+    let slot = log.phase("health check", || check(machine, slots, chosen, slot))?;
     // A configuration that cannot be applied leaves the system as it was, and that one boots.
-    let configured = log.phase("configure", || configure(machine, config, disks, slot));
+    let userdata = slots.found().userdata.as_ref();
+    let configured =
+        log.phase("configure", || configure(machine, config, userdata.is_some(), &slot));
     if let Err(e) = configured {
         log.warn(format_args!("the configuration was not applied: {}", reason(&e)));
     }
-    log.phase("clean up", || clean_up(log));
+    open_cycle(slot.top(), serial)?;
+    let root = log.phase("clean up", || read_only(slot))?;
     let handover = log.phase("mounts", || -> Result<_> {
-        open_cycle(machine, slot, serial)?;
-        let root = slot_mount::mount_slot_root(slot, Path::new(NEW_ROOT), Access::ReadOnly, log)?;
         let handover = Handover::new(&machine.cmdline, &config.boot.init.path, &[]);
         check_init(root.path(), &handover.init)?;
-        // From here on there are mounts on it: what undoes them is `clean_up`, not a drop.
+        // From here on there are mounts on it: what undoes them is `leave_root`, not a drop.
         let root = root.keep();
-        mount_over(config, disks, slot, filesystem, &root, log)?;
+        mount_over(config, userdata, (&device, filesystem), &root, log)?;
         Ok(handover)
     })?;
     leave_program()?;
     let report = BootReport {
-        device: slot.device.display().to_string(),
+        device: device.display().to_string(),
         filesystem,
         version,
         serial: serial.0,
@@ -71,93 +73,86 @@ pub(super) fn start(
     Ok(handover)
 }
 
-/// Phase 6: the filesystem is clean, or was mended.
-fn check(machine: &Machine, slot: &Slot, filesystem: Filesystem) -> Result<()> {
-    machine.load_filesystem(filesystem);
+/// Phase 6: the filesystem is clean, or was mended. Afterwards it is mounted for writing.
+fn check<'m>(
+    machine: &'m Machine,
+    slots: &Slots<'m>,
+    id: SlotId,
+    mut slot: OpenSlot<'m>,
+) -> Result<OpenSlot<'m>> {
+    if fsck::proven_by_mount(&mut slot, &machine.log) {
+        return Ok(slot);
+    }
+    let (device, filesystem) = (slot.device().to_owned(), slot.filesystem());
+    slot.close()?;
     let scratch = Path::new(SCRATCH);
-    match fsck::check_and_repair(&slot.device, filesystem, scratch, &machine.tools, &machine.log) {
-        Ok(FsckOutcome::Clean) => Ok(()),
+    match fsck::check_and_repair(&device, filesystem, scratch, &machine.tools, &machine.log) {
+        Ok(FsckOutcome::Clean) => {}
         Ok(FsckOutcome::Repaired) => {
-            machine.log.warn(format_args!("{} was repaired", slot.device.display()));
-            Ok(())
+            machine.log.warn(format_args!("{} was repaired", device.display()));
         }
         Ok(FsckOutcome::Damaged(why)) => {
-            bail!("the filesystem on {} is damaged: {why}", slot.device.display())
+            bail!("the filesystem on {} is damaged: {why}", device.display())
         }
         // Without its tool a filesystem that can be mounted is still better than none.
-        Err(e) => {
-            machine.log.warn(e);
-            Ok(())
-        }
+        Err(e) => machine.log.warn(e),
     }
+    let mut slot = slots.mount(id)?;
+    slot.set_access(Access::ReadWrite)?;
+    Ok(slot)
 }
 
-/// Phase 7: the files of the configuration. SYSFS is mounted writable only if one of them differs.
-fn configure(machine: &Machine, config: &Bundle, disks: &Disks, slot: &Slot) -> Result<()> {
-    let identity = network::identity(Path::new(SYS), None);
+/// Phase 7: the files of the configuration.
+fn configure(
+    machine: &Machine,
+    config: &Bundle,
+    userdata: bool,
+    slot: &OpenSlot<'_>,
+) -> Result<()> {
+    let identity = network::identity(Path::new(SYS));
     let desired = system::files(&config.system, &config.machines, &identity);
-    let points = mounts::mount_points(&config.mounts, disks.found.userdata.is_some());
-    let plan = |root: &Path, gse: &Path| -> Result<_> {
-        let before = configure::load(gse)?;
-        let paths = desired.keys().chain(before.file.keys()).chain(&points);
-        let current = configure::current(root, paths)?;
-        let (changes, after) = configure::plan(&desired, &points, &before, &current)?;
-        Ok((changes, before, after))
-    };
-    let (changes, before, after) =
-        with_system(machine, slot, Access::ReadOnly, |root, gse| plan(root, gse))?;
+    let points = mounts::mount_points(&config.mounts, userdata);
+    let (root, gse) = (slot.root(), slot.top().join(FOLDER));
+    let before = configure::load(&gse)?;
+    let paths = desired.keys().chain(before.file.keys()).chain(&points);
+    let current = configure::current(&root, paths)?;
+    let (changes, after) = configure::plan(&desired, &points, &before, &current)?;
     if changes.is_empty() {
         machine.log.debug("the system has its configuration already");
         return Ok(());
     }
     machine.log.info(format_args!("applying the configuration ({} changes)", changes.len()));
-    with_system(machine, slot, Access::ReadWrite, |root, gse| {
-        configure::run(root, gse, &changes, &before, &after, &machine.log)
-    })
-}
-
-/// Mounts a slot's system and its records for a moment.
-fn with_system<T>(
-    machine: &Machine,
-    slot: &Slot,
-    access: Access,
-    work: impl FnOnce(&Path, &Path) -> Result<T>,
-) -> Result<T> {
-    let top = slot_mount::mount_slot_top(slot, Path::new(SCRATCH), access, &machine.log)?;
-    let root = slot_mount::mount_slot_root(slot, Path::new(SYSTEM), access, &machine.log)?;
-    let out = work(root.path(), &top.path().join(FOLDER));
-    root.unmount()?;
-    top.unmount()?;
-    out
+    configure::run(&root, &gse, &changes, &before, &after, &machine.log)
 }
 
 /// The life cycle begins: until the system says otherwise, this startup has failed.
-fn open_cycle(machine: &Machine, slot: &Slot, serial: gse_protocol::Serial) -> Result<()> {
-    let top =
-        slot_mount::mount_slot_top(slot, Path::new(SCRATCH), Access::ReadWrite, &machine.log)?;
-    let records = Records::create(top.path())?;
+fn open_cycle(top: &Path, serial: gse_protocol::Serial) -> Result<()> {
+    let records = Records::create(top)?;
     let mut cycle = records.cycle().ok().flatten().unwrap_or_else(|| CycleRecord::fresh(serial));
     cycle.state = CycleState::Open;
     cycle.tries = cycle.tries.saturating_add(1);
     cycle.boot_id = boot_id();
-    records.set_cycle(&cycle)?;
-    drop(records);
-    Ok(top.unmount()?)
+    Ok(records.set_cycle(&cycle)?)
+}
+
+/// Phase 8: the filesystem is read-only again, and of the boot's own mounts only the root is left.
+fn read_only(mut slot: OpenSlot<'_>) -> Result<Mounted<'_>> {
+    slot.set_access(Access::ReadOnly)?;
+    let root = slot.mount_root(Path::new(NEW_ROOT))?;
+    slot.close()?;
+    Ok(root)
 }
 
 /// Phase 9.
 fn mount_over(
     config: &Bundle,
-    disks: &Disks,
-    slot: &Slot,
-    filesystem: Filesystem,
+    userdata: Option<&Place>,
+    (device, filesystem): (&Path, Filesystem),
     root: &Path,
     log: &Log,
 ) -> Result<()> {
-    let userdata =
-        disks.found.userdata.as_ref().and_then(|place| {
-            Some((place.device.as_path(), place.filesystem.as_ref()?.kind.as_str()))
-        });
+    let userdata = userdata
+        .and_then(|place| Some((place.device.as_path(), place.filesystem.as_ref()?.kind.as_str())));
     mounts::mount_all(root, &config.mounts, userdata, log)?;
     if !config.mounts.tmpfs.iter().any(|tmpfs| tmpfs.path == "/etc") {
         return Ok(());
@@ -166,7 +161,7 @@ fn mount_over(
         Filesystem::Btrfs => format!("ro,subvol={ROOT_SUBVOLUME}"),
         Filesystem::Ext4 | Filesystem::Xfs => "ro".to_owned(),
     };
-    let line = format!("{} / {filesystem} {options} 0 0", slot.device.display());
+    let line = format!("{} / {filesystem} {options} 0 0", device.display());
     let etc = root.join("etc");
     let fstab = etc.join("fstab");
     let mounted = mounts::mount_points(&config.mounts, userdata.is_some());
@@ -175,11 +170,19 @@ fn mount_over(
     services::install(&etc)
 }
 
-/// Phase 8: nothing of the boot's own stays mounted, nor what a failed start left.
+/// Unmounts what an earlier try of this boot left.
 pub(super) fn clean_up(log: &Log) {
-    for work in [SCRATCH, SYSTEM, NEW_ROOT] {
-        if let Err(e) = mount::detach_below(Path::new(work)) {
-            log.warn(reason(&e));
-        }
+    [SCRATCH, STAGE, SLOTS].into_iter().for_each(|work| detach(work, log));
+    leave_root(log);
+}
+
+/// Unmounts what a failed start left over the root.
+pub(super) fn leave_root(log: &Log) {
+    detach(NEW_ROOT, log);
+}
+
+fn detach(point: &str, log: &Log) {
+    if let Err(e) = mount::detach_below(Path::new(point)) {
+        log.warn(e);
     }
 }

@@ -3,10 +3,9 @@
 use std::path::Path;
 
 use gse_protocol::config::drives::Filesystem;
-use sys_mount::MountFlags;
 
 use super::{
-    mount::{MountError, Mounted},
+    mount::{self, Access, MountError, OpenSlot},
     tools::{Answer, ToolError, Tools},
 };
 use crate::log::Log;
@@ -46,6 +45,19 @@ pub enum FsckError {
     /// The check left a mount behind.
     #[error(transparent)]
     Mount(#[from] MountError),
+}
+
+/// Whether a mounted slot is known to be clean because it can be written: the quick look of
+/// [`check_and_repair`] at XFS and btrfs. Then it is writable; else it must be unmounted for that.
+pub fn proven_by_mount(slot: &mut OpenSlot<'_>, log: &Log) -> bool {
+    if slot.filesystem() == Filesystem::Ext4 {
+        return false;
+    }
+    let writable = slot.set_access(Access::ReadWrite);
+    if let Err(e) = &writable {
+        log.warn(e);
+    }
+    writable.is_ok()
 }
 
 /// Checks a filesystem that is not mounted. `scratch` is a folder to mount on meanwhile.
@@ -105,9 +117,8 @@ fn try_mount(
     scratch: &Path,
     log: &Log,
 ) -> Result<Result<(), String>, FsckError> {
-    let inert = MountFlags::NODEV | MountFlags::NOSUID | MountFlags::NOEXEC;
-    match Mounted::new(device, filesystem, scratch, inert, None, log) {
-        Ok(mounted) => Ok(Ok(mounted.unmount()?)),
+    match mount::mount_top(device, filesystem, scratch, Access::ReadWrite, log) {
+        Ok(mounted) => Ok(Ok(mounted.unmount().map_err(MountError::from)?)),
         Err(error) => Ok(Err(error.to_string())),
     }
 }

@@ -7,10 +7,9 @@ use std::{
 
 use btrfsutil::subvolume::Subvolume;
 use gse_protocol::config::drives::Filesystem;
-use sys_mount::MountFlags;
 
 use super::{
-    mount::{MountError, Mounted, ROOT_SUBVOLUME},
+    mount::{self, Access, MountError, ROOT_SUBVOLUME},
     slots::Label,
     tools::{ToolError, Tools},
     wipeable::{NotWipeable, Wipeable},
@@ -122,14 +121,7 @@ pub fn ensure_subvolumes(
     if names.is_empty() {
         return Ok(());
     }
-    let top = Mounted::new(
-        device,
-        Filesystem::Btrfs,
-        scratch,
-        MountFlags::NODEV | MountFlags::NOSUID | MountFlags::NOEXEC,
-        Some("subvolid=5"),
-        log,
-    )?;
+    let top = mount::mount_top(device, Filesystem::Btrfs, scratch, Access::ReadWrite, log)?;
     for name in names {
         let path = top.path().join(name);
         let failed = |error: String| MkfsError::Subvolume {
@@ -146,8 +138,7 @@ pub fn ensure_subvolumes(
                 .map_err(|_| failed("there is something else of that name".to_owned()))?,
         }
     }
-    top.unmount()?;
-    Ok(())
+    Ok(top.unmount().map_err(MountError::from)?)
 }
 
 #[cfg(test)]

@@ -1,18 +1,19 @@
-//! Mounts that undo themselves, and labels of what is mounted.
+//! How the filesystems of slots, BOOTFS and USERDATAFS are mounted, and labels of what is mounted.
 
 use std::{
-    fs::{self, File},
+    fs::File,
     io,
     path::{Path, PathBuf},
-    thread,
-    time::Duration,
 };
 
 use gse_protocol::config::drives::Filesystem;
-use sys_mount::{MountFlags, UnmountFlags};
 
 use super::slots::{Label, Place, Slot, SlotState};
-use crate::{log::Log, sys::block};
+use crate::{
+    log::Log,
+    mount::{self, MountFlags, Mounted},
+    sys::block,
+};
 
 /// The subvolume that holds a system on btrfs.
 pub const ROOT_SUBVOLUME: &str = "@";
@@ -38,25 +39,8 @@ pub enum MountError {
         holds: String,
     },
     /// The mount.
-    #[error("mounting {} ({filesystem}) on {}: {source} (the kernel log may say more)", .device.display(), .target.display())]
-    Mount {
-        /// The partition.
-        device: PathBuf,
-        /// Its filesystem.
-        filesystem: Filesystem,
-        /// Where to.
-        target: PathBuf,
-        /// The system's reason.
-        source: io::Error,
-    },
-    /// The unmount.
-    #[error("unmounting {}: {source} (does a program still use it?)", .target.display())]
-    Unmount {
-        /// What was mounted there.
-        target: PathBuf,
-        /// The system's reason.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Mount(#[from] mount::MountError),
     /// The label.
     #[error("changing the label of what is mounted on {} to {label}: {source}", .target.display())]
     Label {
@@ -69,92 +53,8 @@ pub enum MountError {
     },
 }
 
-/// A mount that ends when it is dropped.
-pub struct Mounted<'l> {
-    target: PathBuf,
-    log: &'l Log,
-    /// Nothing is left to do on drop.
-    done: bool,
-}
-
-impl<'l> Mounted<'l> {
-    /// Mounts a filesystem on `target`, which is created where it is missing.
-    ///
-    /// `data` are options of the filesystem, such as `subvol=@`.
-    ///
-    /// # Errors
-    /// Those of the kernel.
-    pub fn new(
-        device: &Path,
-        filesystem: Filesystem,
-        target: &Path,
-        flags: MountFlags,
-        data: Option<&str>,
-        log: &'l Log,
-    ) -> Result<Self, MountError> {
-        let failed = |source| MountError::Mount {
-            device: device.to_owned(),
-            filesystem,
-            target: target.to_owned(),
-            source,
-        };
-        fs::create_dir_all(target).map_err(failed)?;
-        let kind = filesystem.to_string();
-        let mut builder = sys_mount::Mount::builder().fstype(kind.as_str()).flags(flags);
-        if let Some(data) = data {
-            builder = builder.data(data);
-        }
-        builder.mount(device, target).map_err(failed)?;
-        Ok(Self { target: target.to_owned(), log, done: false })
-    }
-
-    /// Where it is mounted.
-    pub fn path(&self) -> &Path {
-        &self.target
-    }
-
-    /// Leaves it mounted for good.
-    pub fn keep(mut self) -> PathBuf {
-        self.done = true;
-        std::mem::take(&mut self.target)
-    }
-
-    /// Unmounts it, and says if that failed.
-    ///
-    /// # Errors
-    /// Mostly that something still uses it.
-    pub fn unmount(mut self) -> Result<(), MountError> {
-        self.done = true;
-        unmount(&self.target)
-            .map_err(|source| MountError::Unmount { target: self.target.clone(), source })
-    }
-}
-
-impl Drop for Mounted<'_> {
-    fn drop(&mut self) {
-        if self.done {
-            return;
-        }
-        if let Err(e) = unmount(&self.target) {
-            self.log.warn(format_args!("unmounting {}: {e}", self.target.display()));
-        }
-    }
-}
-
-/// Unmounts, and tries again for a second while the mount is in use.
-///
-/// A process that another thread is just forking has a copy of every descriptor of this one until it
-/// executes its program, so a mount can be busy though nobody who uses it is left.
-fn unmount(target: &Path) -> io::Result<()> {
-    const PAUSE: Duration = Duration::from_millis(5);
-    for _ in 0..200 {
-        match sys_mount::unmount(target, UnmountFlags::empty()) {
-            Err(e) if e.kind() == io::ErrorKind::ResourceBusy => thread::sleep(PAUSE),
-            other => return other,
-        }
-    }
-    sys_mount::unmount(target, UnmountFlags::empty())
-}
+/// What nobody starts programs from, or finds devices in.
+const INERT: MountFlags = MountFlags::NODEV.union(MountFlags::NOSUID).union(MountFlags::NOATIME);
 
 fn flags(access: Access) -> MountFlags {
     match access {
@@ -163,21 +63,12 @@ fn flags(access: Access) -> MountFlags {
     }
 }
 
-/// What nobody starts programs from, or finds devices in.
-const INERT: MountFlags = MountFlags::NODEV.union(MountFlags::NOSUID).union(MountFlags::NOATIME);
-
-fn slot_filesystem(slot: &Slot) -> Result<Filesystem, MountError> {
-    let nothing =
-        |holds: &str| MountError::Nothing { device: slot.device.clone(), holds: holds.to_owned() };
-    match &slot.state {
-        SlotState::Formatted { filesystem, .. } => Ok(*filesystem),
-        SlotState::Blank => Err(nothing("nothing yet")),
-        SlotState::Foreign(what) => Err(nothing(what)),
-    }
-}
-
-/// The top of a filesystem, where its `.gse` is.
-fn mount_top<'l>(
+/// Mounts the top of a filesystem, where `.gse` is: the top-level subvolume of btrfs, and the filesystem
+/// itself of the others.
+///
+/// # Errors
+/// Those of the kernel.
+pub fn mount_top<'l>(
     device: &Path,
     filesystem: Filesystem,
     target: &Path,
@@ -185,39 +76,9 @@ fn mount_top<'l>(
     log: &'l Log,
 ) -> Result<Mounted<'l>, MountError> {
     // Without it, btrfs mounts whatever subvolume somebody made the default.
-    let data = (filesystem == Filesystem::Btrfs).then_some("subvolid=5");
-    Mounted::new(device, filesystem, target, flags(access) | INERT, data, log)
-}
-
-/// Mounts the top of a slot, where its records are: the top-level subvolume of btrfs, and the
-/// filesystem itself of the others.
-///
-/// # Errors
-/// A slot without a filesystem, and those of the kernel.
-pub fn mount_slot_top<'l>(
-    slot: &Slot,
-    target: &Path,
-    access: Access,
-    log: &'l Log,
-) -> Result<Mounted<'l>, MountError> {
-    mount_top(&slot.device, slot_filesystem(slot)?, target, access, log)
-}
-
-/// Mounts the system of a slot, with device nodes and setuid programs as it has them: subvolume `@` of
-/// btrfs, and the filesystem itself of the others.
-///
-/// # Errors
-/// A slot without a filesystem, and those of the kernel (`ENOENT`: there is no `@`).
-pub fn mount_slot_root<'l>(
-    slot: &Slot,
-    target: &Path,
-    access: Access,
-    log: &'l Log,
-) -> Result<Mounted<'l>, MountError> {
-    let filesystem = slot_filesystem(slot)?;
-    let subvolume = format!("subvol={ROOT_SUBVOLUME}");
-    let data = (filesystem == Filesystem::Btrfs).then_some(subvolume.as_str());
-    Mounted::new(&slot.device, filesystem, target, flags(access), data, log)
+    let data = if filesystem == Filesystem::Btrfs { "subvolid=5" } else { "" };
+    let flags = flags(access) | INERT;
+    Ok(Mounted::new(device, target, &filesystem.to_string(), flags, data, log)?)
 }
 
 /// Mounts BOOTFS or USERDATAFS, whose files are at the top of the filesystem. Neither has devices or
@@ -240,6 +101,101 @@ pub fn mount_place<'l>(
     mount_top(&place.device, filesystem, target, access, log)
 }
 
+/// A slot whose top is mounted. Mounting costs more than all that is done with the mount, so there is
+/// one for a whole boot; whether it can be written is changed in place.
+pub struct OpenSlot<'l> {
+    device: PathBuf,
+    filesystem: Filesystem,
+    top: Mounted<'l>,
+    log: &'l Log,
+}
+
+impl<'l> OpenSlot<'l> {
+    /// Mounts the top of a slot on `target`, which is made where it is missing.
+    ///
+    /// # Errors
+    /// A slot without a filesystem, and those of the kernel.
+    pub fn new(
+        slot: &Slot,
+        target: &Path,
+        access: Access,
+        log: &'l Log,
+    ) -> Result<Self, MountError> {
+        let nothing = |holds: &str| MountError::Nothing {
+            device: slot.device.clone(),
+            holds: holds.to_owned(),
+        };
+        let filesystem = match &slot.state {
+            SlotState::Formatted { filesystem, .. } => *filesystem,
+            SlotState::Blank => return Err(nothing("nothing yet")),
+            SlotState::Foreign(what) => return Err(nothing(what)),
+        };
+        let top = mount_top(&slot.device, filesystem, target, access, log)?;
+        Ok(Self { device: slot.device.clone(), filesystem, top, log })
+    }
+
+    /// Its partition.
+    pub fn device(&self) -> &Path {
+        &self.device
+    }
+
+    /// Its filesystem.
+    pub fn filesystem(&self) -> Filesystem {
+        self.filesystem
+    }
+
+    /// Where its records are.
+    pub fn top(&self) -> &Path {
+        self.top.path()
+    }
+
+    /// Where its system is, for its files to be read and changed: devices and setuid programs are none here.
+    pub fn root(&self) -> PathBuf {
+        match self.filesystem {
+            Filesystem::Btrfs => self.top().join(ROOT_SUBVOLUME),
+            Filesystem::Ext4 | Filesystem::Xfs => self.top().to_owned(),
+        }
+    }
+
+    /// Makes the whole filesystem writable, or read-only and everything in it safe on the disk.
+    ///
+    /// # Errors
+    /// Those of the kernel: a damaged filesystem may be readable alone.
+    pub fn set_access(&mut self, access: Access) -> Result<(), MountError> {
+        Ok(mount::remount(self.top.path(), flags(access) | INERT)?)
+    }
+
+    /// Mounts the system read-only on `target`, with device nodes and setuid programs as it has them. The
+    /// filesystem must be read-only by now: it can only be the one or the other.
+    ///
+    /// # Errors
+    /// Those of the kernel (`ENOENT`: there is no `@`).
+    pub fn mount_root(&self, target: &Path) -> Result<Mounted<'l>, MountError> {
+        let subvolume = format!("subvol={ROOT_SUBVOLUME}");
+        let data = if self.filesystem == Filesystem::Btrfs { subvolume.as_str() } else { "" };
+        let kind = self.filesystem.to_string();
+        Ok(Mounted::new(&self.device, target, &kind, MountFlags::RDONLY, data, self.log)?)
+    }
+
+    /// Gives the filesystem another label, and leaves it read-only.
+    ///
+    /// # Errors
+    /// Those of the kernel.
+    pub fn relabel(&mut self, to: Label) -> Result<(), MountError> {
+        self.set_access(Access::ReadWrite)?;
+        set_label(self.top(), to)?;
+        self.set_access(Access::ReadOnly)
+    }
+
+    /// Unmounts it.
+    ///
+    /// # Errors
+    /// Mostly that something still uses it.
+    pub fn close(self) -> Result<(), MountError> {
+        Ok(self.top.unmount()?)
+    }
+}
+
 /// Gives the mounted filesystem that `target` is on another label, checks it, and waits until it is on
 /// the disk.
 ///
@@ -260,18 +216,4 @@ pub fn set_label(target: &Path, label: Label) -> Result<(), MountError> {
         Ok(())
     };
     relabel().map_err(|source| MountError::Label { target: target.to_owned(), label, source })
-}
-
-/// Gives a slot that is not mounted another label, by mounting its top on `scratch` for a moment.
-///
-/// # Errors
-/// A slot without a filesystem, and those of the kernel.
-pub fn relabel(slot: &mut Slot, to: Label, scratch: &Path, log: &Log) -> Result<(), MountError> {
-    let mounted = mount_slot_top(slot, scratch, Access::ReadWrite, log)?;
-    set_label(mounted.path(), to)?;
-    mounted.unmount()?;
-    if let SlotState::Formatted { label, .. } = &mut slot.state {
-        *label = Some(to);
-    }
-    Ok(())
 }

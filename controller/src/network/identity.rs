@@ -21,12 +21,11 @@ const PLACEHOLDERS: [&str; 12] = [
     "n/a",
 ];
 
-/// The hardware addresses of the network cards, that of the link `first` (its kernel name) in front and
-/// the others in the kernel's order; and the serial number that the firmware gives. `sys` is where sysfs
+/// The hardware addresses of the network cards, in the kernel's order; and the serial number that the firmware gives. `sys` is where sysfs
 /// is mounted.
-pub fn identity(sys: &Path, first: Option<&str>) -> Identity {
+pub fn identity(sys: &Path) -> Identity {
     let mut cards = cards(sys);
-    cards.sort_by_key(|card| (Some(card.name.as_str()) != first, card.index));
+    cards.sort_by_key(|card| card.index);
     let mut macs: Vec<String> = Vec::new();
     for card in cards {
         if !macs.contains(&card.mac) {
@@ -46,7 +45,6 @@ pub fn has_links(sys: &Path) -> bool {
 }
 
 struct Card {
-    name: String,
     index: u32,
     mac: String,
 }
@@ -63,8 +61,7 @@ fn cards(sys: &Path) -> Vec<Card> {
         let real = kind == libc::ARPHRD_ETHER
             && link.path().join("device").exists()
             && mac.chars().any(|c| !matches!(c, '0' | ':'));
-        let name = link.file_name().into_string().ok()?;
-        real.then_some(Card { name, index, mac })
+        real.then_some(Card { index, mac })
     };
     entries.flatten().filter_map(card).collect()
 }

@@ -12,9 +12,7 @@ use gse_controller::{
         content::{FsInfo, filesystem},
         fsck::{FsckOutcome, check_and_repair},
         mkfs::{MkfsError, Spec, ensure_subvolumes, make},
-        mount::{
-            Access, Mounted, mount_place, mount_slot_root, mount_slot_top, relabel, set_label,
-        },
+        mount::{Access, OpenSlot, mount_place, mount_top, set_label},
         records::{
             CycleRecord, CycleState, Generation, Published, RecordError, Records, SlotRecord,
         },
@@ -84,36 +82,38 @@ fn a_system_is_below_the_records_on_btrfs_and_beside_them_elsewhere() {
     for kind in ALL {
         let disk = Loop::new(400 * MIB, 512);
         let slot = format(&disk, kind, Label::Incoming);
-        let top = mount_slot_top(&slot, &disk.folder("top"), Access::ReadWrite, &log).unwrap();
-        Records::create(top.path()).unwrap();
-        let names = ["@", "@home", ".gse"].map(|name| top.path().join(name).is_dir());
+        let mut open = OpenSlot::new(&slot, &disk.folder("top"), Access::ReadWrite, &log).unwrap();
+        Records::create(open.top()).unwrap();
+        let names = ["@", "@home", ".gse"].map(|name| open.top().join(name).is_dir());
         let btrfs = kind == Filesystem::Btrfs;
         assert_eq!(names, [btrfs, btrfs, true]);
-        top.unmount().unwrap();
-        let root = mount_slot_root(&slot, &disk.folder("root"), Access::ReadOnly, &log).unwrap();
+        fs::write(open.root().join("file"), "text").unwrap();
+        open.set_access(Access::ReadOnly).unwrap();
+        let root = open.mount_root(&disk.folder("root")).unwrap();
+        open.close().unwrap();
         assert_eq!(root.path().join(".gse").exists(), !btrfs);
+        assert_eq!(fs::read_to_string(root.path().join("file")).unwrap(), "text");
         assert!(fs::write(root.path().join("file"), "").is_err());
         root.unmount().unwrap();
     }
 }
 
 #[test]
-fn labels_change_while_mounted_and_while_not() {
+fn labels_change_while_mounted_even_read_only() {
     let log = Log::console();
     for kind in ALL {
         let disk = Loop::new(400 * MIB, 512);
-        let mut slot = format(&disk, kind, Label::Incoming);
-        let top = mount_slot_top(&slot, &disk.folder("top"), Access::ReadWrite, &log).unwrap();
-        set_label(top.path(), Label::BackupFs).unwrap();
+        let slot = format(&disk, kind, Label::Incoming);
+        let open = OpenSlot::new(&slot, &disk.folder("top"), Access::ReadWrite, &log).unwrap();
+        set_label(open.top(), Label::BackupFs).unwrap();
         assert_eq!(self::slot(&disk).label(), Some(Label::BackupFs), "{kind} while mounted");
-        top.unmount().unwrap();
-        relabel(&mut slot, Label::SysFs, &disk.folder("scratch"), &log).unwrap();
-        assert_eq!(slot.label(), Some(Label::SysFs));
-        assert_eq!(self::slot(&disk).label(), Some(Label::SysFs), "{kind} while not");
-        let top = mount_slot_top(&slot, &disk.folder("top"), Access::ReadOnly, &log).unwrap();
-        let error = set_label(top.path(), Label::Deprived).unwrap_err().to_string();
+        open.close().unwrap();
+        let mut open = OpenSlot::new(&slot, &disk.folder("top"), Access::ReadOnly, &log).unwrap();
+        open.relabel(Label::SysFs).unwrap();
+        assert_eq!(self::slot(&disk).label(), Some(Label::SysFs), "{kind} read-only before");
+        let error = set_label(open.top(), Label::Deprived).unwrap_err().to_string();
         assert!(error.contains("Read-only"), "{kind}: {error}");
-        top.unmount().unwrap();
+        open.close().unwrap();
         assert_eq!(check(&disk, kind), FsckOutcome::Clean);
     }
 }
@@ -124,9 +124,9 @@ fn records_survive_and_missing_is_not_broken() {
     for kind in ALL {
         let disk = Loop::new(400 * MIB, 512);
         let slot = format(&disk, kind, Label::Incoming);
-        let top = mount_slot_top(&slot, &disk.folder("top"), Access::ReadWrite, &log).unwrap();
-        assert!(Records::open(top.path()).unwrap().is_none());
-        let records = Records::create(top.path()).unwrap();
+        let open = OpenSlot::new(&slot, &disk.folder("top"), Access::ReadWrite, &log).unwrap();
+        assert!(Records::open(open.top()).unwrap().is_none());
+        let records = Records::create(open.top()).unwrap();
         assert_eq!(records.slot().unwrap(), None);
         assert_eq!(records.cycle().unwrap(), None);
         assert_eq!(records.published(Published::Index).unwrap(), None);
@@ -139,16 +139,16 @@ fn records_survive_and_missing_is_not_broken() {
         records.set_published(Published::Index, &[7; 100_000]).unwrap();
         records.set_slot(&whole).unwrap();
         drop(records);
-        top.unmount().unwrap();
-        let top = mount_slot_top(&slot, &disk.folder("top"), Access::ReadOnly, &log).unwrap();
-        let records = Records::open(top.path()).unwrap().unwrap();
+        open.close().unwrap();
+        let open = OpenSlot::new(&slot, &disk.folder("top"), Access::ReadOnly, &log).unwrap();
+        let records = Records::open(open.top()).unwrap().unwrap();
         assert_eq!(records.slot().unwrap(), Some(whole));
         assert_eq!(records.cycle().unwrap(), Some(cycle));
         assert_eq!(records.published(Published::Index).unwrap().unwrap(), [7; 100_000]);
-        let names = fs::read_dir(top.path().join(".gse")).unwrap().count();
+        let names = fs::read_dir(open.top().join(".gse")).unwrap().count();
         assert_eq!(names, 3, "no temporary file is left");
         drop(records);
-        top.unmount().unwrap();
+        open.close().unwrap();
     }
 }
 
@@ -274,13 +274,13 @@ fn ext4_that_was_not_unmounted_is_clean_after_its_journal() {
     let disk = Loop::new(400 * MIB, 512);
     let log = Log::console();
     let slot = format(&disk, Filesystem::Ext4, Label::SysFs);
-    let top = mount_slot_top(&slot, &disk.folder("top"), Access::ReadWrite, &log).unwrap();
-    fs::write(top.path().join("file"), "content").unwrap();
+    let open = OpenSlot::new(&slot, &disk.folder("top"), Access::ReadWrite, &log).unwrap();
+    fs::write(open.top().join("file"), "content").unwrap();
     // What a power cut leaves: the disk as it is now.
-    sh("sync", "-f", top.path());
+    sh("sync", "-f", open.top());
     let cut = disk.folder("cut");
     sh("cp", &format!("--sparse=always {}", disk.file.display()), &cut);
-    top.unmount().unwrap();
+    open.close().unwrap();
     let outcome =
         check_and_repair(&cut, Filesystem::Ext4, &disk.folder("scratch"), &tools(), &log).unwrap();
     assert!(matches!(outcome, FsckOutcome::Clean | FsckOutcome::Repaired), "{outcome:?}");
@@ -332,14 +332,16 @@ fn a_mount_ends_with_its_value() {
     let target = disk.folder("top");
     let is_mounted =
         || fs::read_to_string("/proc/self/mounts").unwrap().contains(target.to_str().unwrap());
-    let mounted: Mounted<'_> = mount_slot_top(&slot, &target, Access::ReadOnly, &log).unwrap();
+    let mount =
+        || mount_top(&slot.device, Filesystem::Ext4, &target, Access::ReadOnly, &log).unwrap();
+    let mounted = mount();
     assert!(is_mounted());
     drop(mounted);
     assert!(!is_mounted());
-    let kept = mount_slot_top(&slot, &target, Access::ReadOnly, &log).unwrap().keep();
+    let kept = mount().keep();
     assert!(is_mounted());
     sys_mount::unmount(kept, sys_mount::UnmountFlags::empty()).unwrap();
-    let blank = mount_slot_top(&blank_slot(&disk), &target, Access::ReadOnly, &log);
+    let blank = OpenSlot::new(&blank_slot(&disk), &target, Access::ReadOnly, &log);
     let error = blank.err().unwrap();
     assert!(error.to_string().contains("nothing yet"), "{error}");
 }

@@ -10,15 +10,13 @@ use gse_controller::{
     disk::{
         content::{Content, content, filesystem},
         gpt::GptError,
-        mount::Mounted,
         plan::Step,
         probe::Holds,
         table::Flaw,
     },
     log::Log,
+    mount::{MountFlags, Mounted},
 };
-use gse_protocol::config::drives::Filesystem;
-use sys_mount::MountFlags;
 
 use crate::common::{Loop, MIB, drives_toml, sh};
 
@@ -74,7 +72,7 @@ fn partitions_are_added_beside_one_that_is_in_use() {
         sh("mkfs.ext4", "-q", &path);
         let log = Log::console();
         let (target, none) = (disk.folder("mnt"), MountFlags::empty());
-        let mounted = Mounted::new(&path, Filesystem::Ext4, &target, none, None, &log).unwrap();
+        let mounted = Mounted::new(&path, &target, "ext4", none, "", &log).unwrap();
         let created = disk.apply(&disk.plan(&toml(&disk, PARTITIONS))).unwrap();
         assert_eq!(created.len(), 2);
         assert!(created.iter().all(|new| new.device.exists()));
