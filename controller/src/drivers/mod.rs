@@ -35,6 +35,9 @@ use crate::{cmdline::CmdLine, log::Log, sys::kmod};
 const COLDPLUG_PASSES: usize = 8;
 
 /// The modules of one kernel, and what has been loaded of them. May be shared between threads.
+///
+/// The default has none: who asks for one is told that there is no such module.
+#[derive(Default)]
 pub struct Drivers {
     directory: PathBuf,
     modules: Modules,
