@@ -3,10 +3,18 @@
 mod drives;
 mod new_system;
 mod online;
+mod ready;
 mod slots;
 mod start;
 
-use std::{collections::BTreeSet, ffi::OsStr, fs, path::Path, sync::Arc, thread, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ffi::OsStr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 use gse_protocol::{
@@ -14,6 +22,7 @@ use gse_protocol::{
     config::{Bundle, boot::Answer},
 };
 
+pub use self::ready::Ready;
 use self::{online::Server, slots::Slots};
 use crate::{
     clock,
@@ -22,9 +31,9 @@ use crate::{
     console::{self, Input},
     decide::{self, Keep, Update},
     disk::{mount::Access, probe::BlockDevice, slots::Found, tools::Tools},
+    dracut,
     drivers::{Drivers, Hotplug},
     facts::{Content, Facts, Offer, Role},
-    handover::Handover,
     log::{Log, reason},
     rescue,
 };
@@ -37,8 +46,18 @@ const SYS: &str = "/sys";
 const DEV: &str = "/dev";
 const TOOLS: &str = "/sbin:/bin:/usr/sbin:/usr/bin";
 
+/// Whose initramfs this is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Host {
+    /// The controller's own: nobody else looks after devices and the network.
+    Controller,
+    /// dracut's: udevd loads drivers, and the network may be up already.
+    Dracut,
+}
+
 /// What every phase needs.
 struct Machine {
+    host: Host,
     log: Arc<Log>,
     cmdline: CmdLine,
     hotplug: Hotplug,
@@ -51,25 +70,34 @@ struct Disks {
     found: Found,
 }
 
-/// Runs the phases. What it returns is what the supervisor starts.
-pub fn run(log: Arc<Log>, cmdline: CmdLine) -> Result<Handover> {
+/// Partitions whose system could not be started just now, and why.
+pub type Failed = BTreeMap<PathBuf, String>;
+
+/// Runs phases 1 to 8, and `start` with the system that they chose. Where that fails, the next one is tried.
+///
+/// # Errors
+/// Why no system could be started.
+pub fn run<T>(
+    host: Host,
+    log: Arc<Log>,
+    cmdline: CmdLine,
+    failed: &Failed,
+    start: &dyn Fn(&Ready, &Log) -> Result<T>,
+) -> Result<T> {
     // A retry from rescue begins where an earlier try may have stopped half-way.
     start::clean_up(&log);
     let built = clock::stamp(Path::new(STAMP))?;
     raise_clock(built, &log);
-    let release = rustix::system::uname().release().to_string_lossy().into_owned();
-    let drivers = Arc::new(Drivers::open(Path::new(MODULES), &release, &cmdline, &log));
-    let hotplug = Hotplug::start(Arc::clone(&drivers), SYS.into(), Arc::clone(&log))?;
-    let machine = Machine { log, cmdline, hotplug, tools: Tools::from_path(OsStr::new(TOOLS)) };
+    let machine = Machine::new(host, log, cmdline)?;
     let log = machine.log.as_ref();
 
     let embedded = config::embedded(Path::new(CONFIG_D), built)?;
-    load_early(drivers, &embedded, &machine.log);
+    load_early(machine.hotplug.drivers(), &embedded, &machine.log);
     store_rescue(&embedded)?;
     let (config, floor, disks) = log.phase("export config.d", || machine.export(embedded))?;
     store_rescue(&config)?;
 
-    let online = log.phase("network", || machine.network(&config, &disks)).is_some();
+    let online = log.phase("network", || machine.network(&config, &disks));
     let server =
         online.then(|| log.phase("fetch config", || online::choose(&machine, &config))).flatten();
     let fetched = server.as_ref().and_then(|s| online::newer_config(&machine, s, &config, floor));
@@ -89,7 +117,7 @@ pub fn run(log: Arc<Log>, cmdline: CmdLine) -> Result<Handover> {
     let (slots, facts) = log.phase("version check", || machine.settle(disks, &config))?;
     let (slots, facts, failure) =
         machine.bring_up_to_date(&config, server.as_ref(), slots, facts)?;
-    machine.start_one(&config, slots, facts, failure)
+    machine.start_one(&config, slots, facts, failure, failed, start)
 }
 
 fn offer(release: &Release) -> Offer {
@@ -102,10 +130,10 @@ fn offer(release: &Release) -> Offer {
 
 /// Begins to load the modules of the configured filesystems. Those of btrfs take as long as
 /// everything before its first mount. Who needs a module waits for it if it is still being loaded.
-fn load_early(drivers: Arc<Drivers>, config: &Bundle, log: &Arc<Log>) {
+fn load_early(drivers: &Arc<Drivers>, config: &Bundle, log: &Arc<Log>) {
     let partitions = config.drives.disk.iter().flat_map(|disk| &disk.partition);
     let names: BTreeSet<String> = partitions.map(|p| p.filesystem.to_string()).collect();
-    let log = Arc::clone(log);
+    let (drivers, log) = (Arc::clone(drivers), Arc::clone(log));
     let load = move || {
         for name in names {
             drivers.load_named(&name, &log);
@@ -127,6 +155,19 @@ fn store_rescue(config: &Bundle) -> Result<()> {
 }
 
 impl Machine {
+    fn new(host: Host, log: Arc<Log>, cmdline: CmdLine) -> Result<Self> {
+        let hotplug = match host {
+            Host::Controller => {
+                let release = rustix::system::uname().release().to_string_lossy().into_owned();
+                let drivers = Drivers::open(Path::new(MODULES), &release, &cmdline, &log);
+                Hotplug::start(Arc::new(drivers), SYS.into(), Arc::clone(&log))
+            }
+            Host::Dracut => Hotplug::beside_udev(dracut::wait_for_udev),
+        };
+        let tools = Tools::from_path(OsStr::new(TOOLS));
+        Ok(Self { host, log, cmdline, hotplug: hotplug?, tools })
+    }
+
     /// Phase 1. Waits for the disks that the configuration names, because BOOTFS may keep a newer one.
     fn export(&self, embedded: Bundle) -> Result<(Bundle, Serial, Disks)> {
         let disks = self.wait_for_disks(&embedded)?;
@@ -184,22 +225,30 @@ impl Machine {
         Ok((slots, facts, failure))
     }
 
-    /// Phases 6 to 9, for the best slot there is; if one cannot be started, for the next.
-    fn start_one(
+    /// Phases 6 to 8 and `start`, for the best slot there is; if one cannot be started, for the next.
+    fn start_one<T>(
         &self,
         config: &Bundle,
         mut slots: Slots<'_>,
         mut facts: Facts,
         mut failure: Option<anyhow::Error>,
-    ) -> Result<Handover> {
+        failed: &Failed,
+        start: &dyn Fn(&Ready, &Log) -> Result<T>,
+    ) -> Result<T> {
+        for slot in &mut facts.slots {
+            if let Some(why) = failed.get(Path::new(&slot.device)) {
+                slot.content = Content::Broken(why.clone());
+            }
+        }
         loop {
             let chosen = match decide::choose(&facts) {
                 Ok(chosen) => chosen,
                 // What failed is the reason, not the empty slot that it left.
                 Err(nothing) => return Err(failure.unwrap_or_else(|| nothing.into())),
             };
-            let e = match start::start(self, config, &mut slots, &facts, chosen) {
-                Ok(handover) => return Ok(handover),
+            let ready = start::make_ready(self, config, &mut slots, &facts, chosen);
+            let e = match ready.and_then(|ready| start(&ready, &self.log)) {
+                Ok(started) => return Ok(started),
                 Err(e) => e,
             };
             self.log.warn(reason(&e));
@@ -259,12 +308,4 @@ fn explain(reason: &Keep, facts: &Facts) -> String {
              controller/drives.toml to have room for {offered}"
         ),
     }
-}
-
-/// Leaves a copy of this program for the booted system, which reports to it.
-fn leave_program() -> Result<()> {
-    let target = Path::new(crate::services::PROGRAM);
-    fs::copy("/proc/self/exe", target)
-        .with_context(|| format!("copying to {}", target.display()))?;
-    Ok(())
 }

@@ -1,38 +1,35 @@
-//! Phases 6 to 9: the chosen slot is checked, configured, and mounted with everything over it.
+//! Phases 6 to 8: the chosen slot is checked and configured.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
-use anyhow::{Context as _, Result, bail};
-use gse_protocol::config::{Bundle, drives::Filesystem, system};
+use anyhow::{Result, bail};
+use gse_protocol::config::{Bundle, system};
 
-use super::{Machine, SYS, leave_program, slots::Slots};
+use super::{Machine, SYS, ready::Ready, slots::Slots};
 use crate::{
     configure,
     disk::{
         fsck::{self, FsckOutcome},
-        mount::{Access, OpenSlot, ROOT_SUBVOLUME},
+        mount::{Access, OpenSlot},
         records::{CycleRecord, CycleState, FOLDER, Records},
-        slots::Place,
     },
     facts::{Content, Facts, SlotId},
-    files,
     handover::Handover,
     log::{Log, reason},
-    mount::{self, Mounted, NEW_ROOT, SCRATCH, SLOTS, STAGE},
+    mount::{self, Mounted, NEW_ROOT, READY, SCRATCH, SLOTS, STAGE},
     mounts, network,
-    report::{BootReport, boot_id},
-    services,
+    report::boot_id,
     switch_root::check_init,
 };
 
-/// Makes the slot ready, and says what to start in it.
-pub(super) fn start(
+/// Phases 6 to 8: makes the slot's system ready to be started.
+pub(super) fn make_ready(
     machine: &Machine,
     config: &Bundle,
     slots: &mut Slots<'_>,
     facts: &Facts,
     chosen: SlotId,
-) -> Result<Handover> {
+) -> Result<Ready> {
     let log = machine.log.as_ref();
     let slot = slots.take(chosen)?;
     let (device, filesystem) = (slot.device().to_owned(), slot.filesystem());
@@ -44,7 +41,10 @@ pub(super) fn start(
 
     let slot = log.phase("health check", || check(machine, slots, chosen, slot))?;
     // A configuration that cannot be applied leaves the system as it was, and that one boots.
-    let userdata = slots.found().userdata.as_ref();
+    let userdata =
+        slots.found().userdata.as_ref().and_then(|place| {
+            Some((place.device.clone(), place.filesystem.as_ref()?.kind.clone()))
+        });
     let configured =
         log.phase("configure", || configure(machine, config, userdata.is_some(), &slot));
     if let Err(e) = configured {
@@ -52,25 +52,21 @@ pub(super) fn start(
     }
     open_cycle(slot.top(), serial)?;
     let root = log.phase("clean up", || read_only(slot))?;
-    let handover = log.phase("mounts", || -> Result<_> {
-        let handover = Handover::new(&machine.cmdline, &config.boot.init.path, &[]);
-        check_init(root.path(), &handover.init)?;
-        // From here on there are mounts on it: what undoes them is `leave_root`, not a drop.
-        let root = root.keep();
-        mount_over(config, userdata, (&device, filesystem), &root, log)?;
-        Ok(handover)
-    })?;
-    leave_program()?;
-    let report = BootReport {
-        device: device.display().to_string(),
+    let handover = Handover::new(&machine.cmdline, &config.boot.init.path, &[]);
+    check_init(root.path(), &handover.init)?;
+    // What undoes the mount from here on is `leave_root`, not a drop.
+    root.keep();
+    Ok(Ready {
+        device,
         filesystem,
         version,
         serial: serial.0,
         config_serial: config.serial.0,
-        phases: log.timings(),
-    };
-    report.store()?;
-    Ok(handover)
+        mounts: config.mounts.clone(),
+        userdata,
+        handover,
+        phases: Vec::new(),
+    })
 }
 
 /// Phase 6: the filesystem is clean, or was mended. Afterwards it is mounted for writing.
@@ -138,36 +134,9 @@ fn open_cycle(top: &Path, serial: gse_protocol::Serial) -> Result<()> {
 /// Phase 8: the filesystem is read-only again, and of the boot's own mounts only the root is left.
 fn read_only(mut slot: OpenSlot<'_>) -> Result<Mounted<'_>> {
     slot.set_access(Access::ReadOnly)?;
-    let root = slot.mount_root(Path::new(NEW_ROOT))?;
+    let root = slot.mount_root(Path::new(READY))?;
     slot.close()?;
     Ok(root)
-}
-
-/// Phase 9.
-fn mount_over(
-    config: &Bundle,
-    userdata: Option<&Place>,
-    (device, filesystem): (&Path, Filesystem),
-    root: &Path,
-    log: &Log,
-) -> Result<()> {
-    let userdata = userdata
-        .and_then(|place| Some((place.device.as_path(), place.filesystem.as_ref()?.kind.as_str())));
-    mounts::mount_all(root, &config.mounts, userdata, log)?;
-    if !config.mounts.tmpfs.iter().any(|tmpfs| tmpfs.path == "/etc") {
-        return Ok(());
-    }
-    let options = match filesystem {
-        Filesystem::Btrfs => format!("ro,subvol={ROOT_SUBVOLUME}"),
-        Filesystem::Ext4 | Filesystem::Xfs => "ro".to_owned(),
-    };
-    let line = format!("{} / {filesystem} {options} 0 0", device.display());
-    let etc = root.join("etc");
-    let fstab = etc.join("fstab");
-    let mounted = mounts::mount_points(&config.mounts, userdata.is_some());
-    let text = mounts::fstab(&fs::read_to_string(&fstab).unwrap_or_default(), &line, &mounted);
-    files::replace(&fstab, text.as_bytes(), 0o644).context("writing /etc/fstab")?;
-    services::install(&etc)
 }
 
 /// Unmounts what an earlier try of this boot left.
@@ -178,7 +147,7 @@ pub(super) fn clean_up(log: &Log) {
 
 /// Unmounts what a failed start left over the root.
 pub(super) fn leave_root(log: &Log) {
-    detach(NEW_ROOT, log);
+    [READY, NEW_ROOT].into_iter().for_each(|root| detach(root, log));
 }
 
 fn detach(point: &str, log: &Log) {

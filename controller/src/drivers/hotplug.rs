@@ -114,7 +114,7 @@ impl Hotplug {
     }
 
     /// The drivers, for those that are loaded by name.
-    pub fn drivers(&self) -> &Drivers {
+    pub fn drivers(&self) -> &Arc<Drivers> {
         &self.drivers
     }
 

@@ -306,7 +306,7 @@ fn a_network_that_stands_is_found_on_links_of_any_kind_but_not_without_a_carrier
     // One of a script's making, beside a card that has no address.
     machine.ip("addr del 10.77.9.7/24 dev m0");
     assert_eq!(standing(), None);
-    machine.ip("link add link m0 name lab type vlan id 7");
+    machine.ip("link add link m0 name lab type macvlan");
     machine.ip("addr add 10.77.7.7/16 dev lab");
     machine.when_link(&["lab", "LOWER_UP"], || {
         machine.ip("link set lab up");
