@@ -109,7 +109,7 @@ fn emergency() -> ExitCode {
 /// # Errors
 /// Why no system could be started.
 pub fn work(first: Stage, last: Stage, log: &Arc<Log>, cmdline: &CmdLine) -> Result<()> {
-    let mut failed = Failed::new();
+    let mut failed = Vec::new();
     let mut first = first;
     loop {
         if first == Stage::PreMount {
@@ -119,8 +119,7 @@ pub fn work(first: Stage, last: Stage, log: &Arc<Log>, cmdline: &CmdLine) -> Res
         }
         let ready = Ready::load()?;
         let Err(e) = start(&ready, first, last, cmdline, log) else { return Ok(()) };
-        log.warn(reason(&e));
-        failed.insert(ready.device().to_owned(), reason(&e));
+        failed.push(Failed { ready, why: reason(&e) });
         first = Stage::PreMount;
     }
 }
@@ -130,7 +129,7 @@ fn start(ready: &Ready, first: Stage, last: Stage, cmdline: &CmdLine, log: &Log)
         ready.mount()?;
     }
     if last == Stage::PrePivot {
-        let handover = ready.mount_over(log)?;
+        let handover = ready.mount_over(cmdline, log)?;
         name_init(&handover, cmdline, log)?;
     }
     Ok(())

@@ -2,13 +2,14 @@
 
 use std::{env, fs, io::Write as _, path::Path, process::ExitCode, sync::Arc};
 
+use anyhow::{Result, bail};
 use gse_controller::{
-    boot::{self, Failed, Host},
+    boot::{self, Host, Ready},
     cmdline::CmdLine,
-    disk::records::CycleState,
     dracut::{self, Stage},
     log::{self, Log},
-    report, rescue, supervisor,
+    report::{self, Place},
+    rescue, shutdown, supervisor, watchdog,
 };
 
 const USAGE: &str = "usage: gse-controller up|closed|dracut HOOK
@@ -18,41 +19,42 @@ const USAGE: &str = "usage: gse-controller up|closed|dracut HOOK
 As PID 1 of an initramfs it boots the machine.";
 
 fn main() -> ExitCode {
-    let word = env::args().nth(1).unwrap_or_default();
+    let mut words = env::args();
+    let program = words.next().unwrap_or_default();
+    let word = words.next().unwrap_or_default();
     if std::process::id() == 1 {
+        if shutdown::is_asked(Path::new(&program)) {
+            shutdown::run(&word);
+        }
         supervisor::run();
     }
-    match word.as_str() {
-        "worker" => worker(|log, cmdline| {
-            let handover = boot::run(
-                Host::Controller,
-                Arc::clone(log),
-                cmdline.clone(),
-                &Failed::new(),
-                &|ready, log| {
-                    ready.mount()?;
-                    ready.mount_over(log)
-                },
-            )?;
-            Ok(handover.store()?)
-        }),
-        "dracut" => dracut::hook(&env::args().nth(2).unwrap_or_default()),
+    let done = match word.as_str() {
+        "worker" => return worker(own_boot),
+        "dracut" => return dracut::hook(&words.next().unwrap_or_default()),
         "dracut-worker" => {
-            let stage = |nth| env::args().nth(nth).as_deref().and_then(Stage::from_word);
-            match stage(2).zip(stage(3)) {
+            let mut stage = || Stage::from_word(&words.next()?);
+            match stage().zip(stage()) {
                 Some((first, last)) => {
-                    worker(|log, cmdline| dracut::work(first, last, log, cmdline))
+                    return worker(|log, cmdline| dracut::work(first, last, log, cmdline));
                 }
-                None => usage(),
+                None => return usage(),
             }
         }
         "rescue" => {
             // The exit code is the whole answer.
             std::process::exit(rescue::run().code());
         }
-        "up" => tell(CycleState::Up, "up"),
-        "closed" => tell(CycleState::Closed, "closed"),
-        _ => usage(),
+        "guard" => watchdog::run(),
+        "up" => up(),
+        "closed" => closed(),
+        _ => return usage(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            let _ = writeln!(std::io::stderr(), "gse-controller {word}: {}", log::reason(&e));
+            ExitCode::FAILURE
+        }
     }
 }
 
@@ -61,8 +63,18 @@ fn usage() -> ExitCode {
     ExitCode::from(2)
 }
 
-/// The boot, or a part of it: what it finds out is left in files for the supervisor.
-fn worker(work: impl FnOnce(&Arc<Log>, &CmdLine) -> anyhow::Result<()>) -> ExitCode {
+/// The boot in the controller's own initramfs. The supervisor goes on with what it leaves.
+fn own_boot(log: &Arc<Log>, cmdline: &CmdLine) -> Result<()> {
+    let start = |ready: &Ready, log: &Log| {
+        ready.mount()?;
+        ready.mount_over(cmdline, log)
+    };
+    let handover = boot::run(Host::Controller, Arc::clone(log), cmdline.clone(), &[], &start)?;
+    Ok(handover.store()?)
+}
+
+/// The boot, or a part of it: why it failed is left in a file for the supervisor.
+fn worker(work: impl FnOnce(&Arc<Log>, &CmdLine) -> Result<()>) -> ExitCode {
     let cmdline = CmdLine::read(Path::new("/"), Path::new("/proc"));
     let log = Arc::new(Log::new(cmdline.flag("gse.debug")));
     match work(&log, &cmdline) {
@@ -78,18 +90,30 @@ fn worker(work: impl FnOnce(&Arc<Log>, &CmdLine) -> anyhow::Result<()>) -> ExitC
     }
 }
 
-/// From the booted system: one line on its console, and the record.
-fn tell(state: CycleState, word: &str) -> ExitCode {
-    match report::report(state, &Log::console()) {
-        Ok(()) => {
-            let console = fs::OpenOptions::new().write(true).open("/dev/console");
-            // Where there is no console nobody misses the line.
-            let _ = console.and_then(|mut console| writeln!(console, "gse: this system is {word}"));
-            ExitCode::SUCCESS
-        }
-        Err(e) => {
-            let _ = writeln!(std::io::stderr(), "gse-controller {word}: {}", log::reason(&e));
-            ExitCode::FAILURE
-        }
+/// From the booted system: its startup is over. It is healthy if all checks say so.
+fn up() -> Result<()> {
+    let verdict = report::up(&Place::booted(), &Log::console())?;
+    let Some(reason) = &verdict.reason else {
+        tell("this system is up");
+        return Ok(());
+    };
+    tell(&format!("this system is not healthy: {reason}"));
+    for check in verdict.checks.iter().filter(|check| check.complaint().is_some()) {
+        check.said.iter().for_each(|line| tell(&format!("{}: {line}", check.name)));
     }
+    bail!("{reason}")
+}
+
+/// From the booted system: it is about to be switched off.
+fn closed() -> Result<()> {
+    report::close(&Place::booted(), &Log::console())?;
+    tell("this system is closed");
+    Ok(())
+}
+
+/// A line on the booted system's console.
+fn tell(line: &str) {
+    let console = fs::OpenOptions::new().write(true).open("/dev/console");
+    // Where there is no console nobody misses the line.
+    let _ = console.and_then(|mut console| writeln!(console, "gse: {line}"));
 }

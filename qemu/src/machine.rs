@@ -216,6 +216,11 @@ impl Machine {
         )))
     }
 
+    /// Whether its hardware watchdog has acted.
+    pub fn watchdog_acted(&self) -> bool {
+        self.qmp.wait_event(|e| qmp::is(e, "WATCHDOG"), Duration::ZERO).is_some()
+    }
+
     /// Waits for the machine to end.
     pub fn wait_exit(&self, timeout: Duration) -> Result<Exit> {
         // Unlocked while it waits, so that someone else can pull the plug.

@@ -204,10 +204,19 @@ pub(super) const CLASSES: &[Class] = &[
     },
     Class {
         name: "watchdog",
-        default: false,
-        origins: &["drivers/watchdog/"],
+        default: true,
+        origins: &[],
         without: &[],
-        modules: &[],
+        // Those of PCs and servers that the kernel finds by itself, and what makes the devices of the first two known.
+        modules: &[
+            "iTCO_wdt",
+            "lpc_ich",
+            "i2c_i801",
+            "sp5100_tco",
+            "wdat_wdt",
+            "hpwdt",
+            "i6300esb",
+        ],
     },
 ];
 

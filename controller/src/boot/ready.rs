@@ -9,18 +9,19 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use gse_protocol::config::{Mounts, drives::Filesystem};
+use gse_protocol::config::{Health, Mounts, drives::Filesystem};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    disk::mount::ROOT_SUBVOLUME,
+    cmdline::CmdLine,
+    disk::{mount::ROOT_SUBVOLUME, records::Life},
     files,
     handover::Handover,
     log::{Log, PhaseTime},
     mount::{self, NEW_ROOT, READY},
     mounts,
     report::BootReport,
-    services,
+    services, startup,
 };
 
 const FILE: &str = "/run/gse/ready.json";
@@ -32,10 +33,13 @@ pub struct Ready {
     pub(super) filesystem: Filesystem,
     pub(super) version: String,
     pub(super) serial: u64,
+    /// Its life cycle as it was before this startup.
+    pub(super) life: Option<Life>,
     pub(super) config_serial: u64,
     pub(super) mounts: Mounts,
     /// The partition of USERDATAFS and its filesystem, where there is one.
     pub(super) userdata: Option<(PathBuf, String)>,
+    pub(super) health: Health,
     pub(super) handover: Handover,
     /// How long the phases took that an earlier call of this program did.
     pub(super) phases: Vec<PhaseTime>,
@@ -61,8 +65,13 @@ impl Ready {
         serde_json::from_slice(&bytes).with_context(|| format!("reading {FILE}"))
     }
 
+    /// Its life cycle as it was before this startup.
+    pub(super) fn life(&self) -> Option<Life> {
+        self.life
+    }
+
     /// Its partition.
-    pub fn device(&self) -> &Path {
+    pub(super) fn device(&self) -> &Path {
         &self.device
     }
 
@@ -78,7 +87,7 @@ impl Ready {
     ///
     /// # Errors
     /// A system that would have to do without an `/etc` of its own.
-    pub fn mount_over(&self, log: &Log) -> Result<Handover> {
+    pub fn mount_over(&self, cmdline: &CmdLine, log: &Log) -> Result<Handover> {
         let root = Path::new(NEW_ROOT);
         log.phase("mounts", || self.mount_over_root(root, log))?;
         leave_program()?;
@@ -91,6 +100,7 @@ impl Ready {
             phases: self.phases.iter().cloned().chain(log.timings()).collect(),
         };
         report.store()?;
+        startup::begin(root, &self.health, cmdline, log)?;
         Ok(self.handover.clone())
     }
 
@@ -112,8 +122,17 @@ impl Ready {
         let mounted = mounts::mount_points(&self.mounts, userdata.is_some());
         let text = mounts::fstab(&fs::read_to_string(&fstab).unwrap_or_default(), &line, &mounted);
         files::replace(&fstab, text.as_bytes(), 0o644).context("writing /etc/fstab")?;
-        services::install(&etc)
+        services::install(root)
     }
+}
+
+/// A system that was ready, and could not be started all the same.
+#[derive(Debug, Clone)]
+pub struct Failed {
+    /// The system.
+    pub ready: Ready,
+    /// Why: a sentence.
+    pub why: String,
 }
 
 /// Leaves a copy of this program for the booted system, which reports to it.

@@ -1,19 +1,18 @@
-//! Phases 6 to 8: the chosen slot is checked and configured.
+//! Phases 7 and 8: the chosen slot is configured, and its root mounted read-only.
 
 use std::path::Path;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result};
 use gse_protocol::config::{Bundle, system};
 
 use super::{Machine, SYS, ready::Ready, slots::Slots};
 use crate::{
     configure,
     disk::{
-        fsck::{self, FsckOutcome},
         mount::{Access, OpenSlot},
-        records::{CycleRecord, CycleState, FOLDER, Records},
+        records::{CycleRecord, FOLDER, Records},
     },
-    facts::{Content, Facts, SlotId},
+    facts::{Facts, Life, Slot, SlotId, System},
     handover::Handover,
     log::{Log, reason},
     mount::{self, Mounted, NEW_ROOT, READY, SCRATCH, SLOTS, STAGE},
@@ -22,7 +21,7 @@ use crate::{
     switch_root::check_init,
 };
 
-/// Phases 6 to 8: makes the slot's system ready to be started.
+/// Makes the slot, which was checked, ready to be started.
 pub(super) fn make_ready(
     machine: &Machine,
     config: &Bundle,
@@ -30,16 +29,14 @@ pub(super) fn make_ready(
     facts: &Facts,
     chosen: SlotId,
 ) -> Result<Ready> {
+    let system = facts.slot(chosen).and_then(Slot::system);
+    let System { serial, version, life, .. } = system.context("the slot holds no system")?;
     let log = machine.log.as_ref();
-    let slot = slots.take(chosen)?;
+    let mut slot = slots.take(chosen)?;
     let (device, filesystem) = (slot.device().to_owned(), slot.filesystem());
-    let (serial, version) = match facts.slots.get(chosen.0).map(|slot| &slot.content) {
-        Some(Content::System { serial, version, .. }) => (*serial, version.clone()),
-        _ => bail!("{} holds no system", device.display()),
-    };
     log.info(format_args!("starting version {version} from {}", device.display()));
 
-    let slot = log.phase("health check", || check(machine, slots, chosen, slot))?;
+    slot.set_access(Access::ReadWrite)?;
     // A configuration that cannot be applied leaves the system as it was, and that one boots.
     let userdata =
         slots.found().userdata.as_ref().and_then(|place| {
@@ -50,52 +47,48 @@ pub(super) fn make_ready(
     if let Err(e) = configured {
         log.warn(format_args!("the configuration was not applied: {}", reason(&e)));
     }
-    open_cycle(slot.top(), serial)?;
+    if config.boot.health.require_report {
+        // Until the system says otherwise, this startup has failed.
+        let life = life.unwrap_or(Life::FRESH).opened();
+        Records::create(slot.top())?.set_cycle(&CycleRecord::new(*serial, life, boot_id()))?;
+    }
     let root = log.phase("clean up", || read_only(slot))?;
-    let handover = Handover::new(&machine.cmdline, &config.boot.init.path, &[]);
+    let handover = handover(machine, config);
     check_init(root.path(), &handover.init)?;
     // What undoes the mount from here on is `leave_root`, not a drop.
     root.keep();
     Ok(Ready {
         device,
         filesystem,
-        version,
+        version: version.clone(),
         serial: serial.0,
+        life: *life,
         config_serial: config.serial.0,
         mounts: config.mounts.clone(),
         userdata,
+        health: config.boot.health.clone(),
         handover,
         phases: Vec::new(),
     })
 }
 
-/// Phase 6: the filesystem is clean, or was mended. Afterwards it is mounted for writing.
-fn check<'m>(
-    machine: &'m Machine,
-    slots: &Slots<'m>,
-    id: SlotId,
-    mut slot: OpenSlot<'m>,
-) -> Result<OpenSlot<'m>> {
-    if fsck::proven_by_mount(&mut slot, &machine.log) {
-        return Ok(slot);
-    }
-    let (device, filesystem) = (slot.device().to_owned(), slot.filesystem());
-    slot.close()?;
-    let scratch = Path::new(SCRATCH);
-    match fsck::check_and_repair(&device, filesystem, scratch, &machine.tools, &machine.log) {
-        Ok(FsckOutcome::Clean) => {}
-        Ok(FsckOutcome::Repaired) => {
-            machine.log.warn(format_args!("{} was repaired", device.display()));
-        }
-        Ok(FsckOutcome::Damaged(why)) => {
-            bail!("the filesystem on {} is damaged: {why}", device.display())
-        }
-        // Without its tool a filesystem that can be mounted is still better than none.
-        Err(e) => machine.log.warn(e),
-    }
-    let mut slot = slots.mount(id)?;
+/// The init of this machine's systems.
+pub(super) fn handover(machine: &Machine, config: &Bundle) -> Handover {
+    Handover::new(&machine.cmdline, &config.boot.init.path, &[])
+}
+
+/// After a start that failed: nothing is mounted over the root any more, and the record is what it was. The
+/// reason may be anything, such as a mount that the configuration asks for, so it does not count against
+/// the system.
+pub(super) fn undo(slots: &mut Slots<'_>, facts: &Facts, chosen: SlotId, log: &Log) -> Result<()> {
+    leave_root(log);
+    let Some(system) = facts.slot(chosen).and_then(Slot::system) else { return Ok(()) };
+    let Some(life) = system.life else { return Ok(()) };
+    let mut slot = slots.take(chosen)?;
+    let before = CycleRecord::new(system.serial, life, String::new());
     slot.set_access(Access::ReadWrite)?;
-    Ok(slot)
+    Records::create(slot.top())?.set_cycle(&before)?;
+    Ok(slot.close()?)
 }
 
 /// Phase 7: the files of the configuration.
@@ -121,16 +114,6 @@ fn configure(
     configure::run(&root, &gse, &changes, &before, &after, &machine.log)
 }
 
-/// The life cycle begins: until the system says otherwise, this startup has failed.
-fn open_cycle(top: &Path, serial: gse_protocol::Serial) -> Result<()> {
-    let records = Records::create(top)?;
-    let mut cycle = records.cycle().ok().flatten().unwrap_or_else(|| CycleRecord::fresh(serial));
-    cycle.state = CycleState::Open;
-    cycle.tries = cycle.tries.saturating_add(1);
-    cycle.boot_id = boot_id();
-    Ok(records.set_cycle(&cycle)?)
-}
-
 /// Phase 8: the filesystem is read-only again, and of the boot's own mounts only the root is left.
 fn read_only(mut slot: OpenSlot<'_>) -> Result<Mounted<'_>> {
     slot.set_access(Access::ReadOnly)?;
@@ -146,7 +129,7 @@ pub(super) fn clean_up(log: &Log) {
 }
 
 /// Unmounts what a failed start left over the root.
-pub(super) fn leave_root(log: &Log) {
+fn leave_root(log: &Log) {
     [READY, NEW_ROOT].into_iter().for_each(|root| detach(root, log));
 }
 

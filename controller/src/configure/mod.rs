@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use gse_protocol::{Sha256, config::bundle::File};
 use serde::{Deserialize, Serialize};
 
-pub use run::{current, load, run};
+pub use run::{PRISTINE, current, load, run};
 
 /// What the configuration has put into a system: `.gse/applied.toml`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

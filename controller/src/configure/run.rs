@@ -14,7 +14,8 @@ use crate::{
 };
 
 const RECORD: &str = "applied.toml";
-const PRISTINE: &str = "pristine";
+/// Where the image's own copies are, in the directory of the records.
+pub const PRISTINE: &str = "pristine";
 /// Where what was there before this run waits, so that a failure can be undone.
 const UNDO: &str = "undo";
 

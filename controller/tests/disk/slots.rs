@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use gse_controller::disk::{
     content::Content,
-    fsck::FsckOutcome,
     probe::{BlockDevice, Holds},
     slots::{Label, Slot, SlotError, SlotState, find},
     wipeable::Wipeable,
@@ -120,13 +119,6 @@ fn only_what_nobody_needs_may_be_formatted() {
     for label in ["SYSFS", "BACKUPFS"] {
         assert!(Wipeable::free(&slots(&[("gse-slot-1", label)])[0]).is_err(), "{label}");
     }
-    let two = slots(&[("gse-slot-1", "SYSFS"), ("gse-slot-2", "BACKUPFS")]);
-    assert!(Wipeable::beside(&two[1], &two[0]).is_ok());
-    assert!(Wipeable::beside(&two[0], &two[0]).is_err());
-    let two = slots(&[("gse-slot-1", "SYSFS"), ("gse-slot-2", "INCOMING")]);
-    assert!(Wipeable::beside(&two[0], &two[1]).is_err());
-    assert!(Wipeable::ruined(&two[0], &FsckOutcome::Clean).is_err());
-    assert!(Wipeable::ruined(&two[0], &FsckOutcome::Damaged("gone".to_owned())).is_ok());
     let found =
         find(&[machine("sda", &[("gse-boot", ""), ("gse-userdata", "USERDATAFS")])], &[]).unwrap();
     assert!(Wipeable::blank(&found.boot.unwrap()).is_ok());

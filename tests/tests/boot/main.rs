@@ -4,8 +4,10 @@
 mod debian;
 mod disks;
 mod hardware;
+mod health;
 mod network;
 mod refused;
 mod rescue;
 mod servers;
+mod systemd;
 mod update;
