@@ -2,7 +2,9 @@
 //! outside, and the comparison of trees.
 
 pub mod disk;
+pub mod image;
 pub mod lab;
 pub mod liar;
+pub mod scenario;
 pub mod small;
 pub mod tree;

@@ -3,6 +3,7 @@
 
 mod debian;
 mod disks;
+mod dracut;
 mod hardware;
 mod health;
 mod network;
