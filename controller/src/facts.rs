@@ -179,10 +179,10 @@ impl Facts {
                 generation: self.next_generation(),
                 life: Some(Life::FRESH),
             }),
-            Step::Clone { from, .. } => self.slot(from).and_then(Slot::system).map(|system| {
-                // It is the same system, and so it has proven itself as well.
-                System { life: Some(Life::CLOSED), ..system.clone() }
-            }),
+            Step::Clone { from, .. } => self
+                .slot(from)
+                .and_then(Slot::system)
+                .map(|system| System { life: Some(Life::CLONED), ..system.clone() }),
             _ => None,
         };
         match step {
@@ -269,12 +269,5 @@ impl Slot {
     pub fn bootable(&self) -> Option<&System> {
         let sound = matches!(self.session.checked, None | Some(Checked::Sound));
         self.system().filter(|_| sound)
-    }
-}
-
-impl System {
-    /// Whether its last life cycle was healthy from its start to its end.
-    pub fn is_proven(&self) -> bool {
-        self.life.is_some_and(|life| life.state == Cycle::Closed)
     }
 }

@@ -95,8 +95,7 @@ pub(super) fn clone(
     Complete {
         release: (&release, &signature),
         index: &SignedIndex { index, bytes, signature: index_signature },
-        // What it is a copy of has proven itself.
-        cycle: CycleRecord::new(system.serial, Life::CLOSED, String::new()),
+        cycle: CycleRecord::new(system.serial, Life::CLONED, String::new()),
         generation: system.generation,
         refused: facts.refused(),
     }

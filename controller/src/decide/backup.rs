@@ -1,12 +1,16 @@
 //! The clone of a SYSFS that has proven itself, where no backup has.
 
-use super::{Cause, Next, Policy, place};
+use super::{
+    Cause, Next, Policy,
+    health::{Trust, slot_trust},
+    place,
+};
 use crate::facts::{Facts, Role};
 
 /// The next step until there is a backup.
 pub(super) fn next(facts: &Facts, policy: &Policy) -> Option<Next> {
-    let proven = |slot: &crate::facts::Slot| slot.bootable().is_some_and(|s| s.is_proven());
-    let has_backup = facts.with_role(Role::Backup).any(|(_, slot)| proven(slot));
+    let good = Some(Trust::Copied);
+    let has_backup = facts.with_role(Role::Backup).any(|(_, slot)| slot_trust(slot) >= good);
     if !policy.clone || facts.clone_failed || has_backup {
         return None;
     }

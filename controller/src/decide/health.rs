@@ -44,6 +44,10 @@ pub(super) enum Trust {
     Untried,
     /// It came up.
     CameUp,
+    /// It is a copy of a system that came up and was shut down cleanly. As good as that to fall back to; but
+    /// it has to prove itself before it is copied in turn, or a machine on which everything fails
+    /// would make a copy at each start.
+    Copied,
     /// It came up, and was shut down cleanly.
     Proven,
 }
@@ -54,8 +58,14 @@ pub(super) fn trust(life: Option<Life>) -> Trust {
         None | Some(Cycle::Open) => Trust::Failed,
         Some(Cycle::Fresh) => Trust::Untried,
         Some(Cycle::Up) => Trust::CameUp,
+        Some(Cycle::Cloned) => Trust::Copied,
         Some(Cycle::Closed) => Trust::Proven,
     }
+}
+
+/// How far the system of a slot came; none if there is none that could be started.
+pub(super) fn slot_trust(slot: &Slot) -> Option<Trust> {
+    slot.bootable().map(|system| trust(system.life))
 }
 
 /// What is wrong with the system of a slot; none if it is healthy, or failed no oftener than the policy
@@ -75,7 +85,7 @@ fn failed_cycle(life: Option<Life>, policy: &Policy) -> Option<Ailment> {
     match life.state {
         Cycle::Open if tries >= policy.tries => Some(Ailment::NeverUp { tries }),
         Cycle::Up if times > policy.unclean_shutdowns => Some(Ailment::Unclean { times }),
-        Cycle::Fresh | Cycle::Closed | Cycle::Open | Cycle::Up => None,
+        Cycle::Fresh | Cycle::Cloned | Cycle::Closed | Cycle::Open | Cycle::Up => None,
     }
 }
 
@@ -95,10 +105,7 @@ pub(super) fn next(facts: &Facts, policy: &Policy) -> Option<Next> {
         ),
         _ => true,
     };
-    let successor = best_backup(facts).filter(|(_, backup)| {
-        let came = |slot: &Slot| slot.bootable().map(|system| trust(system.life));
-        came(backup) >= came(slot)
-    });
+    let successor = best_backup(facts).filter(|(_, backup)| slot_trust(backup) >= slot_trust(slot));
     let step = match successor {
         Some((backup, Slot { session, .. })) if session.checked.is_none() => Step::Check(backup),
         Some(_) => {
@@ -140,5 +147,6 @@ fn refusal(facts: &Facts, failed: SlotId, system: &System) -> Option<Step> {
 
 fn stands(slot: &Slot, serial: Serial) -> bool {
     matches!(slot.role, Role::System | Role::Backup)
-        && slot.bootable().is_some_and(|system| system.serial == serial && system.is_proven())
+        && slot.bootable().is_some_and(|system| system.serial == serial)
+        && slot_trust(slot) >= Some(Trust::Copied)
 }

@@ -14,6 +14,8 @@ pub mod health;
 mod place;
 mod settle;
 pub mod start;
+#[cfg(test)]
+mod tests;
 pub mod update;
 
 use gse_protocol::{

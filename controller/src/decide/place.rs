@@ -2,7 +2,10 @@
 
 use gse_protocol::config::boot::Mode;
 
-use super::{Cause, Next, Step, health::trust};
+use super::{
+    Cause, Next, Step,
+    health::{Trust, slot_trust, trust},
+};
 use crate::facts::{Facts, Role, Slot, SlotId, System};
 
 /// The partition that `drives.toml` lists first, as that of SYSFS. With `update.mode = "in-place"` new systems
@@ -68,7 +71,8 @@ pub(super) fn for_update(facts: &Facts, mode: Mode) -> Option<Place> {
     // What is there stays until a copy of it stands; and what has not proven itself is not copied.
     let Some((_, system)) = proven(facts).filter(|(id, _)| *id == HOME) else { return rotated };
     let copy = facts.with_role(Role::Backup).find(|(_, slot)| {
-        slot.bootable().is_some_and(|copy| copy.is_proven() && copy.serial == system.serial)
+        slot.bootable().is_some_and(|copy| copy.serial == system.serial)
+            && slot_trust(slot) >= Some(Trust::Copied)
     });
     match (copy, at_home) {
         (Some((copy, _)), Some(_)) => Some(Place { target: HOME, kept: Some(copy), clone: None }),
@@ -90,7 +94,7 @@ pub(super) fn for_backup(facts: &Facts) -> Option<Place> {
 fn proven(facts: &Facts) -> Option<(SlotId, &System)> {
     let systems =
         facts.with_role(Role::System).filter_map(|(id, slot)| Some((id, slot.bootable()?)));
-    systems.into_iter().find(|(_, system)| system.is_proven())
+    systems.into_iter().find(|(_, system)| trust(system.life) == Trust::Proven)
 }
 
 /// The next step until the place holds what it is for.

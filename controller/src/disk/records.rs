@@ -124,6 +124,8 @@ impl SlotRecord {
 pub enum CycleState {
     /// Installed, and never booted.
     Fresh,
+    /// Made as a copy of a system that had shut down cleanly, and never booted itself.
+    Cloned,
     /// The controller has handed over.
     Open,
     /// The booted system has said that it is up.
@@ -146,8 +148,8 @@ pub struct Life {
 impl Life {
     /// Of a system that was never started.
     pub const FRESH: Self = Self { state: CycleState::Fresh, tries: 0, unclean_shutdowns: 0 };
-    /// Of a system whose last life cycle was healthy, and of its clone.
-    pub const CLOSED: Self = Self { state: CycleState::Closed, tries: 0, unclean_shutdowns: 0 };
+    /// Of the copy of a system whose last life cycle was healthy.
+    pub const CLONED: Self = Self { state: CycleState::Cloned, tries: 0, unclean_shutdowns: 0 };
 
     /// Shutdowns in a row that were not clean, the last included: one that is still up was never shut down.
     pub fn unclean(self) -> u32 {

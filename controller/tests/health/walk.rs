@@ -19,6 +19,7 @@ use gse_protocol::{
 };
 
 use crate::{
+    fate,
     laws::Moment,
     world::{BLANK, Held, Plate, World, bit},
 };
@@ -29,10 +30,14 @@ pub(crate) struct Family {
     pub(crate) slots: u8,
     /// Releases have the serials from 1 to this.
     pub(crate) serials: u8,
+    /// Whether a server may offer a release that is older than the installed one, and says so.
+    pub(crate) downgrades: bool,
     /// The release that has no init.
     pub(crate) no_init: Option<u8>,
     /// Whether a disk may be damaged.
     pub(crate) faults: bool,
+    /// Whether labels and refusals can fail to be written.
+    pub(crate) stuck_labels: bool,
     /// How many steps may fail in a boot.
     pub(crate) failures: u8,
 }
@@ -88,7 +93,6 @@ pub(crate) fn walk(family: &Family) -> Result<Counts> {
             threads.into_iter().map(|t| t.join().unwrap()).collect()
         });
         let found = found?;
-        eprintln!("{} {}", frontier.len(), seen.len());
         frontier.clear();
         for (worlds, more) in found {
             counts += more;
@@ -128,6 +132,7 @@ impl<'f> Explorer<'f> {
     }
 
     fn explore(&mut self, world: &World) -> Result<()> {
+        fate::check(self.family, world).with_context(|| format!("from {world}"))?;
         if self.family.faults && !world.faulty {
             self.damage(world);
         }
@@ -284,7 +289,8 @@ impl<'f> Explorer<'f> {
         let before = boot.world;
         for half in halves(step, &before) {
             self.cut(half);
-            if boot.failures < self.family.failures {
+            let label = matches!(step, Step::Relabel(..) | Step::Refuse(..));
+            if boot.failures < self.family.failures && (self.family.stuck_labels || !label) {
                 let mut failing = Boot { world: half, failures: boot.failures + 1, ..boot.clone() };
                 failing.facts.failed(step, "");
                 self.deprive(&mut failing.world, step, boot, settings);
@@ -367,12 +373,14 @@ impl<'f> Explorer<'f> {
         // It does not shut down, or the power is cut before it has.
         self.cut(world);
         let Held::Image(image) = &mut world.plates[slot.0].held else { return Ok(()) };
-        image.life = Some(Life::CLOSED);
+        image.life = Some(CLOSED);
         image.healthy = true;
         self.keep(world);
         Ok(())
     }
 }
+
+const CLOSED: Life = Life { state: Cycle::Closed, tries: 0, unclean_shutdowns: 0 };
 
 /// What a step that does not get to its end may leave. Before it began is a state of its own.
 fn halves(step: Step, world: &World) -> Vec<World> {
@@ -424,7 +432,7 @@ fn settings(family: &Family, world: &World) -> Vec<(Option<Offer>, Vec<Setting>)
         for serial in 1..=family.serials {
             settings.push((offer(serial, false), of(&[Auto, Ask, Never], &modes)));
             // Nothing is higher than the highest, so it is never a downgrade.
-            if serial < family.serials {
+            if family.downgrades && serial < family.serials {
                 settings.push((offer(serial, true), of(&[Auto], &modes)));
             }
         }

@@ -119,7 +119,7 @@ impl World {
             }
             Step::Clone { .. } => {
                 let original = original.expect("a clone of nothing");
-                let life = Some(Life { state: Cycle::Closed, tries: 0, unclean_shutdowns: 0 });
+                let life = Some(Life { state: Cycle::Cloned, tries: 0, unclean_shutdowns: 0 });
                 plate.held = Held::Image(Image { life, ..original });
                 plate.refused = known;
             }
@@ -222,7 +222,7 @@ impl Image {
             Some(Life { state: Cycle::Up, unclean_shutdowns, .. }) => {
                 unclean_shutdowns + 1 > policy.unclean_shutdowns
             }
-            Some(Life { state: Cycle::Fresh | Cycle::Closed, .. }) => false,
+            Some(Life { state: Cycle::Fresh | Cycle::Cloned | Cycle::Closed, .. }) => false,
         }
     }
 }

@@ -48,6 +48,9 @@ fn whole_way(filesystem: Filesystem, memory: u32, disk: impl FnOnce(Disk) -> Dis
     boot(&lab, &disk, memory, filesystem.name());
     let second = disk::mount(&disk, 2).text(".gse/cycle.toml");
     assert!(second.contains("state = \"closed\"") && second != first, "{second}");
+    // It had proven itself, so there is a copy of it now.
+    assert_eq!(disk::slot_labels(&disk), ["SYSFS", "BACKUPFS"]);
+    assert!(disk::mount(&disk, 3).text(".gse/cycle.toml").contains("state = \"cloned\""));
 }
 
 #[test]

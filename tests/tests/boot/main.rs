@@ -4,6 +4,7 @@
 mod debian;
 mod disks;
 mod dracut;
+mod fallback;
 mod hardware;
 mod health;
 mod network;
