@@ -151,6 +151,13 @@ impl Machine {
         self.qmp.execute("send-key", keys).map(drop)
     }
 
+    /// Sends a break down the serial line, and then `key`: a magic SysRq, which the kernel obeys without asking any
+    /// program, such as `i`, which kills all of them but init. The kernel has to be told `sysrq_always_enabled`.
+    pub fn sysrq(&self, key: char) -> Result<()> {
+        self.qmp.execute("chardev-send-break", json!({ "id": "serial0" }))?;
+        self.console.send(key.to_string().as_bytes())
+    }
+
     /// Presses the reset button.
     pub fn reset(&self) -> Result<()> {
         self.qmp.execute("system_reset", json!({})).map(drop)

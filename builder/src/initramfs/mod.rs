@@ -34,7 +34,7 @@ use std::{
 pub use command::command;
 pub use error::Error;
 pub use flags::{Flags, Images, Local};
-pub use report::{Part, Report};
+pub use report::{Part, Report, Shell};
 pub use tree::Category;
 
 use archive::Packed;
@@ -52,6 +52,8 @@ pub struct Options {
     pub config: Option<PathBuf>,
     /// The controller's static binary.
     pub controller: PathBuf,
+    /// Where static makers and checkers of filesystems are, if there are any; the host's are taken otherwise.
+    pub tools: Option<PathBuf>,
     /// Driver names and classes; empty for the default classes.
     pub drivers: Vec<String>,
     /// Where the image goes.
@@ -122,8 +124,14 @@ pub fn build(options: &Options) -> Result<Report, Error> {
     }
     add_local(&mut tree, &options.local);
     tree.insert("init", Category::Controller, Node::program(controller(&options.controller)?));
-    tools::add_filesystem_tools(&mut tree, &config.filesystems())?;
-    let shell = tools::add_shell(&mut tree)?;
+    tools::add_filesystem_tools(&mut tree, &config.filesystems(), options.tools.as_deref())?;
+    let shell = if !config.opens_a_shell() {
+        Shell::NoPassword
+    } else if tools::add_shell(&mut tree)? {
+        Shell::Present
+    } else {
+        Shell::NoBusybox
+    };
     let wanted = add_modules(&mut tree, &directory, &kernel, &chosen)?;
     let place = directory.firmware();
     let firmware_missing = firmware::add(&mut tree, &place, &directory.release, &wanted)?;

@@ -16,7 +16,7 @@ pub(super) fn contents(input: &Input, options: &Options) -> Result<Contents, Err
         config: configuration(input, options)?,
         network_drivers,
         storage_drivers,
-        tools: tools::names(&input.config.filesystems())?,
+        tools: tools::names(&input.config.filesystems()),
         cmdline: options.local.cmdline.clone(),
         hooks: options.local.hooks.clone(),
         modprobe: options.local.modprobe.clone(),

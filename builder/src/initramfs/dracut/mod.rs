@@ -17,7 +17,7 @@ use gse_dracut::{Category, Files};
 use serde::Serialize;
 
 use self::run::Dracut;
-use super::{Error, Input, Options, Output};
+use super::{Error, Input, Options, Output, tools};
 
 /// What is to be written, and run.
 #[derive(Debug)]
@@ -85,6 +85,9 @@ impl Plan {
                 Dracut::find(&env::var_os("PATH").unwrap_or_default()).ok_or(Error::NoDracut)?,
             ),
         };
+        if found.is_some() {
+            tools::check_host(&input.config.filesystems())?;
+        }
         let (modules_d, image) = match &options.output {
             Output::Dist(dist) => {
                 let directory = dist.join("controller").join(release);
