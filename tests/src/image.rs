@@ -13,7 +13,7 @@ use std::{
     sync::OnceLock,
 };
 
-use gse_qemu::{Lab, Spec};
+use gse_qemu::{Lab, Spec, fixtures};
 
 use crate::lab::scratch;
 
@@ -26,6 +26,8 @@ pub enum Image {
     Dracut,
     /// dracut's, whose first process is systemd.
     Systemd,
+    /// That of dracut-ng, which Gentoo has.
+    DracutNg,
 }
 
 /// Scripts that are in dracut's images, by the flag that puts them there. What a hook prints goes to the
@@ -56,7 +58,7 @@ impl Image {
         let Some(modules) = self.dracut_modules() else { return lab.build_controller().unwrap() };
         let base = self.base(lab, modules);
         // The modules that gse writes have exactly what is the lab's own.
-        gse(lab, &["--image=own"], &[]);
+        gse(lab, &["--image=own"], &[], None);
         let release = lab.kernel().modules.file_name().unwrap();
         let own = lab.dist().join("controller").join(release).join("modules.d/51gse-config/root");
         let mut image = fs::read(base).unwrap();
@@ -68,7 +70,7 @@ impl Image {
     pub fn machine(self, lab: &Lab) -> Spec {
         match self {
             Self::Own => lab.machine(),
-            Self::Dracut | Self::Systemd => lab.machine().append("root=gse"),
+            Self::Dracut | Self::Systemd | Self::DracutNg => lab.machine().append("root=gse"),
         }
     }
 
@@ -76,18 +78,26 @@ impl Image {
     fn dracut_modules(self) -> Option<&'static str> {
         match self {
             Self::Own => None,
-            Self::Dracut => Some("--modules 'gse base' --omit 'ifcfg systemd'"),
-            Self::Systemd => Some("--modules 'gse base dracut-systemd' --omit ifcfg"),
+            Self::Dracut => Some("gse base"),
+            Self::Systemd => Some("gse base dracut-systemd"),
+            Self::DracutNg => Some("gse base shell-interpreter"),
         }
     }
 
     /// The image without anything that is a lab's own.
     fn base(self, lab: &Lab, modules: &str) -> &'static Path {
-        static BASES: [OnceLock<PathBuf>; 2] = [OnceLock::new(), OnceLock::new()];
-        let [plain, systemd] = &BASES;
-        let cell = if self == Self::Systemd { systemd } else { plain };
+        static BASES: [OnceLock<PathBuf>; 3] = [const { OnceLock::new() }; 3];
+        let [plain, systemd, ng] = &BASES;
+        let cell = match self {
+            Self::Own | Self::Dracut => plain,
+            Self::Systemd => systemd,
+            Self::DracutNg => ng,
+        };
         cell.get_or_init(|| {
             let dir = scratch().keep();
+            // Nothing of this host's own configuration.
+            let confdir = dir.join("dracut.conf.d");
+            fs::create_dir(&confdir).unwrap();
             let mut words = Vec::new();
             let mut scripts = Vec::new();
             for (place, name, text) in HOOKS {
@@ -101,18 +111,27 @@ impl Image {
                 format!("--net={}", dir.join("net.sh").display()),
                 "--image=dracut".to_owned(),
                 format!("--output={}", image.display()),
-                format!("--dracut_opt={modules} --no-compress --no-early-microcode"),
-                "--dracut_opt=--install 'ip grep'".to_owned(),
+                format!("--dracut_opt=--conf /dev/null --confdir {}", confdir.display()),
+                format!("--dracut_opt=--modules '{modules}' --install 'ip grep'"),
+                "--dracut_opt=--no-compress --no-early-microcode".to_owned(),
             ]);
-            gse(lab, &words.iter().map(String::as_str).collect::<Vec<_>>(), &scripts);
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            let dracut = (self == Self::DracutNg).then(|| fixtures::dracut_ng().unwrap());
+            gse(lab, &words, &scripts, dracut.as_deref());
             image
         })
     }
 }
 
-fn gse(lab: &Lab, words: &[&str], scripts: &[PathBuf]) {
+/// Builds, with a dracut that is not installed if need be: the directory that has its `usr`.
+fn gse(lab: &Lab, words: &[&str], scripts: &[PathBuf], dracut: Option<&Path>) {
     let option = |name: &str, path: &Path| format!("--{name}={}", path.display());
     lab.run(|command| {
+        if let Some(dracut) = dracut {
+            let path = std::env::var("PATH").unwrap_or_default();
+            command.env("PATH", format!("{}:{path}", dracut.join("usr/bin").display()));
+            command.env("dracutbasedir", dracut.join("usr/lib/dracut"));
+        }
         command
             .arg(option("build-controller", &lab.kernel().modules))
             .arg(option("config", &lab.config()))

@@ -14,9 +14,8 @@ use gse::initramfs::{
     dracut::{Plan, Wanted},
 };
 
-/// As little of dracut as there can be: no other modules, no systemd, no compression.
-const LITTLE: &str =
-    "--modules 'gse base' --omit 'ifcfg systemd' --no-compress --no-early-microcode";
+/// As little of dracut as there can be: nothing of this host's configuration, no other modules, no compression.
+const LITTLE: &str = "--conf /dev/null --modules 'gse base' --no-compress --no-early-microcode";
 
 fn strings(words: &[&str]) -> Vec<String> {
     words.iter().map(|word| (*word).to_owned()).collect()
@@ -154,7 +153,9 @@ fn what_cannot_be_a_hook_is_refused_with_the_reason() {
 fn with_dracut(lab: &Lab, flags: Flags) -> (Plan, Options) {
     let mut options = lab.options(&stock_kernel("cloud"), &["virtio"]);
     let mut dracut_options = flags.dracut_options.clone();
-    dracut_options.insert(0, LITTLE.to_owned());
+    let confdir = lab.path("dracut.conf.d");
+    fs::create_dir_all(&confdir).unwrap();
+    dracut_options.insert(0, format!("{LITTLE} --confdir {}", confdir.display()));
     options.local = Flags { dracut_options, ..flags }.read().unwrap();
     (Plan::new(&options, Wanted::Yes).unwrap(), options)
 }

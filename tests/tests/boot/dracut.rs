@@ -24,6 +24,11 @@ fn with_systemd_a_system_is_installed_started_again_and_updated() {
 }
 
 #[test]
+fn with_dracut_ng_a_system_is_installed_started_again_and_updated() {
+    scenario::a_system_is_installed_started_again_and_updated(Image::DracutNg, ["", "", OLD_NAME]);
+}
+
+#[test]
 fn with_systemd_root_gse_is_enough_for_a_blank_disk() {
     scenario::rescue_has_no_shell_and_a_retry_installs(Image::Systemd);
 }
