@@ -3,6 +3,10 @@
 # shellcheck disable=SC2154 # Variables that nothing here sets are dracut's.
 
 check() {
+    if [ ! -d "$moddir/root" ]; then
+        derror "gse: there is no configuration in $moddir/root: take the modules that gse --build-controller writes"
+        return 1
+    fi
     return 255
 }
 
