@@ -18,11 +18,12 @@ impl OwnHook {
 
 const PHASE: &str = include_str!("parts/phase.sh");
 
-/// The root is claimed before dracut's own parsers of `root=` see it. The phases run after what an
+/// The root is claimed after dracut has read `root=` (at 10), and before its parsers of devices and servers
+/// look at that (from 30 on). The phases run after what an
 /// administrator does to the network at pre-mount 08, and mount before dracut's own `mount` hooks, which
 /// have 99. No hook that dracut runs in an emergency comes before the controller's.
 const HOOKS: [OwnHook; 6] = [
-    OwnHook::new("cmdline", Point::CMDLINE, 10, include_str!("parts/cmdline.sh")),
+    OwnHook::new("cmdline", Point::CMDLINE, 20, include_str!("parts/cmdline.sh")),
     OwnHook::new("timeout", Point::TIMEOUT, 10, include_str!("parts/timeout.sh")),
     OwnHook::new("pre-mount", Point::PRE_MOUNT, 10, PHASE),
     OwnHook::new("mount", Point::MOUNT, 10, PHASE),

@@ -38,7 +38,7 @@ gse_controller() {
 
 install() {
     inst_simple "$(gse_controller)" /usr/sbin/gse-controller
-    inst_hook cmdline 10 "$moddir/gse-cmdline.sh"
+    inst_hook cmdline 20 "$moddir/gse-cmdline.sh"
     inst_hook initqueue/timeout 10 "$moddir/gse-timeout.sh"
     inst_hook pre-mount 10 "$moddir/gse-pre-mount.sh"
     inst_hook mount 10 "$moddir/gse-mount.sh"

@@ -53,6 +53,8 @@ pub fn tree(dir: &Path, version: &str) {
         symlink("busybox", dir.join("bin").join(applet)).unwrap();
     }
     program(&dir.join("sbin/init"), INIT);
+    // Without it, systemd takes no tree for a system.
+    fs::write(dir.join("etc/os-release"), "ID=small\n").unwrap();
     fs::write(dir.join("version"), format!("{version}\n")).unwrap();
     fs::write(dir.join("etc/from-image"), version).unwrap();
 }

@@ -196,7 +196,7 @@ fn dracut_makes_an_image_of_them_and_the_same_one_again() {
     assert!(tree.join("etc/mke2fs.conf").exists() && tree.join("usr/sbin/mke2fs").exists());
     let hooks = files(&tree.join("usr/lib/dracut/hooks"));
     for hook in [
-        "cmdline/10-gse-cmdline.sh",
+        "cmdline/20-gse-cmdline.sh",
         "pre-mount/08-gse-local-02-vlan.sh",
         "pre-mount/10-gse-pre-mount.sh",
         "pre-mount/30-gse-local-01-vlan.sh",
