@@ -67,10 +67,9 @@ fn usage() -> ExitCode {
 fn own_boot(log: &Arc<Log>, cmdline: &CmdLine) -> Result<()> {
     let start = |ready: &Ready, log: &Log| {
         ready.mount()?;
-        ready.mount_over(cmdline, log)
+        Ok(ready.mount_over(cmdline, log)?.store()?)
     };
-    let handover = boot::run(Host::Controller, Arc::clone(log), cmdline.clone(), &[], &start)?;
-    Ok(handover.store()?)
+    boot::run(Host::Controller, Arc::clone(log), cmdline.clone(), &[], &start)
 }
 
 /// The boot, or a part of it: why it failed is left in a file for the supervisor.

@@ -76,7 +76,7 @@ impl<'a> Course<'a> {
     }
 
     /// Asks what is next, and does it. What cannot be done is a fact, and something else is next.
-    pub(super) fn run<T>(mut self, start: &dyn Fn(&Ready, &Log) -> Result<T>) -> Result<T> {
+    pub(super) fn run(mut self, start: &dyn Fn(&Ready, &Log) -> Result<()>) -> Result<()> {
         loop {
             match decide::next(&self.facts, &self.policy) {
                 Next::Do(step, cause) => self.step(step, &cause),
@@ -85,7 +85,7 @@ impl<'a> Course<'a> {
                     self.announce(slot, &why)?;
                     let ready = self.make_ready(slot);
                     match ready.and_then(|ready| start(&ready, &self.machine.log)) {
-                        Ok(started) => return Ok(started),
+                        Ok(()) => return Ok(()),
                         Err(e) => self.failed(Step::Open(slot), e),
                     }
                 }

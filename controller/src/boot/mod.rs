@@ -63,13 +63,13 @@ struct Disks {
 ///
 /// # Errors
 /// Why no system could be started.
-pub fn run<T>(
+pub fn run(
     host: Host,
     log: Arc<Log>,
     cmdline: CmdLine,
     failed: &[Failed],
-    start: &dyn Fn(&Ready, &Log) -> Result<T>,
-) -> Result<T> {
+    start: &dyn Fn(&Ready, &Log) -> Result<()>,
+) -> Result<()> {
     // A retry from rescue begins where an earlier try may have stopped half-way.
     start::clean_up(&log);
     let built = clock::stamp(Path::new(STAMP))?;

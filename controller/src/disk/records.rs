@@ -460,3 +460,30 @@ impl Records {
         RecordError::Io { doing, path: self.path.join(name), source }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_highest_refusals_are_kept() {
+        let refused: Refused = (1..=20).rev().map(Serial).chain([Serial(7)]).collect();
+        let kept: Vec<u64> = refused.iter().map(|serial| serial.0).collect();
+        assert_eq!(kept, (5..=20).collect::<Vec<_>>());
+        assert!(refused.contains(Serial(5)) && !refused.contains(Serial(4)));
+    }
+
+    #[test]
+    fn a_record_comes_back_as_it_was_written() {
+        let refused: Refused = [Serial(9), Serial(4)].into_iter().collect();
+        for refused in [Refused::default(), refused] {
+            let record = SlotRecord::new(Generation(3), true, refused);
+            assert_eq!(parse_slot(&toml::to_string(&record).unwrap()).unwrap(), record);
+        }
+        let opened = Life { state: CycleState::Up, tries: 0, unclean_shutdowns: 1 }.opened();
+        let record = CycleRecord::new(Serial(2), opened, "id".to_owned());
+        let again = parse_cycle(&toml::to_string(&record).unwrap()).unwrap();
+        assert_eq!((again.life(), again.life().unclean()), (opened, 2));
+    }
+}

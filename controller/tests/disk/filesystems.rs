@@ -14,7 +14,8 @@ use gse_controller::{
         mkfs::{MkfsError, Spec, ensure_subvolumes, make},
         mount::{Access, OpenSlot, mount_place, mount_top, set_label},
         records::{
-            CycleRecord, CycleState, Generation, Published, RecordError, Records, SlotRecord,
+            CycleRecord, CycleState, Generation, Published, RecordError, Records, Refused,
+            SlotRecord,
         },
         slots::{Label, Place, Slot, SlotState},
         tools::{ToolError, Tools},
@@ -130,7 +131,7 @@ fn records_survive_and_missing_is_not_broken() {
         assert_eq!(records.slot().unwrap(), None);
         assert_eq!(records.cycle().unwrap(), None);
         assert_eq!(records.published(Published::Index).unwrap(), None);
-        let whole = SlotRecord::new(Generation(3).next(), true);
+        let whole = SlotRecord::new(Generation(3).next(), true, Refused::default());
         let mut cycle = CycleRecord::fresh(Serial(12));
         records.set_cycle(&cycle).unwrap();
         cycle.state = CycleState::Open;

@@ -43,7 +43,7 @@ impl Moment<'_> {
                 ensure!(plate.role != Role::Deprived, "a deprived system came back by itself");
                 ensure!(self.failures || plate.role != role, "a label that is there already");
                 ensure!(role != Role::Free && role != Role::Incoming, "a label for formatting");
-                if plate.role == Role::System && role == Role::Deprived {
+                if role == Role::Deprived && plate.counts() {
                     self.check_loss(n)?;
                 }
             }
