@@ -1,12 +1,14 @@
 //! What every initramfs has to get through, the controller's own as well as dracut's.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::fs;
+
 use gse_qemu::{Exit, Filesystem, fixtures::Flavour};
 
 use crate::{
     disk,
     image::Image,
-    lab::{Watch as _, scratch},
+    lab::{VERSION, Watch as _, scratch},
     small::{self, banner},
 };
 
@@ -82,4 +84,37 @@ pub fn rescue_has_no_shell_and_a_retry_installs(image: Image) {
     machine.console.send_line("r").unwrap();
     machine.shows(&[&banner("1"), "this system is closed"]);
     assert_eq!(machine.ends(), Exit::Shutdown);
+}
+
+/// A version over which `/etc` cannot be mounted: the one before it starts, and no label moves for it.
+pub fn a_system_that_cannot_be_mounted_over_is_passed_over(image: Image) {
+    let dir = scratch();
+    let (lab, disk) = small::installed(dir.path(), |_| {});
+    image.build(&lab);
+    small::publish(&lab, "2", |tree| {
+        fs::remove_dir_all(tree.join("etc")).unwrap();
+        fs::write(tree.join("etc"), "no directory").unwrap();
+    });
+    let machine = image.machine(&lab).disk(disk.clone()).start().unwrap();
+    machine.shows(&["offers 2", "starting version 2", "starting version 1", &banner("1")]);
+    assert_eq!(machine.ends(), Exit::Shutdown);
+    assert_eq!(disk::slot_labels(&disk), ["BACKUPFS", "SYSFS"]);
+    // It was never started, so it did not fail either.
+    assert!(disk::mount(&disk, 3).text(".gse/cycle.toml").contains("state = \"fresh\""));
+}
+
+/// A startup that hangs is ended by a process that was started in the initramfs.
+pub fn a_startup_that_hangs_is_ended(image: Image) {
+    let dir = scratch();
+    let lab = small::unpublished(dir.path(), Flavour::Cloud, Filesystem::Ext4);
+    small::publish(&lab, VERSION, |tree| {
+        let text = "#!/bin/sh\necho small: starts\nwhile :; do /bin/sleep 1000; done\n";
+        small::program(&tree.join("sbin/init"), text);
+    });
+    lab.write_config("controller/boot.toml", "[health]\nstartup_limit = 4\n").unwrap();
+    image.build(&lab);
+    let disk = lab.blank_disk(&dir.path().join("disk.img")).unwrap();
+    let machine = image.machine(&lab).disk(disk).start().unwrap();
+    machine.shows(&["small: starts", "not up after 4 s: the machine restarts"]);
+    assert_eq!(machine.ends(), Exit::Reset);
 }

@@ -44,9 +44,20 @@ fn a_system_that_does_not_come_up_gives_way() {
 }
 
 #[test]
+fn a_system_that_cannot_be_mounted_over_is_passed_over() {
+    scenario::a_system_that_cannot_be_mounted_over_is_passed_over(Image::Dracut);
+}
+
+#[test]
+fn with_systemd_a_startup_that_hangs_is_ended() {
+    scenario::a_startup_that_hangs_is_ended(Image::Systemd);
+}
+
+#[test]
 fn the_own_image_gets_through_the_same() {
     scenario::a_system_is_installed_started_again_and_updated(Image::Own, ["", "", ""]);
     scenario::a_system_that_does_not_come_up_gives_way(Image::Own);
+    scenario::a_system_that_cannot_be_mounted_over_is_passed_over(Image::Own);
 }
 
 #[test]
