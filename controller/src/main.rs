@@ -29,13 +29,13 @@ fn main() -> ExitCode {
         supervisor::run();
     }
     let done = match word.as_str() {
-        "worker" => return worker(own_boot),
+        "worker" => return worker(&own_boot),
         "dracut" => return dracut::hook(&words.next().unwrap_or_default()),
         "dracut-worker" => {
             let mut stage = || Stage::from_word(&words.next()?);
             match stage().zip(stage()) {
                 Some((first, last)) => {
-                    return worker(|log, cmdline| dracut::work(first, last, log, cmdline));
+                    return worker(&|log, cmdline| dracut::work(first, last, log, cmdline));
                 }
                 None => return usage(),
             }
@@ -73,7 +73,7 @@ fn own_boot(log: &Arc<Log>, cmdline: &CmdLine) -> Result<()> {
 }
 
 /// The boot, or a part of it: why it failed is left in a file for the supervisor.
-fn worker(work: impl FnOnce(&Arc<Log>, &CmdLine) -> Result<()>) -> ExitCode {
+fn worker(work: &dyn Fn(&Arc<Log>, &CmdLine) -> Result<()>) -> ExitCode {
     let cmdline = CmdLine::read(Path::new("/"), Path::new("/proc"));
     let log = Arc::new(Log::new(cmdline.flag("gse.debug")));
     match work(&log, &cmdline) {
