@@ -19,7 +19,8 @@ const USAGE: &str = "usage: gse-controller up|closed|dracut HOOK
 As PID 1 of an initramfs it boots the machine.";
 
 fn main() -> ExitCode {
-    let mut words = env::args();
+    // The kernel hands unknown words of its command line on, and those may be any bytes.
+    let mut words = env::args_os().map(|word| word.to_string_lossy().into_owned());
     let program = words.next().unwrap_or_default();
     let word = words.next().unwrap_or_default();
     if std::process::id() == 1 {

@@ -32,7 +32,13 @@ pub enum Image {
 
 /// Scripts that are in dracut's images, by the flag that puts them there. What a hook prints goes to the
 /// console: with systemd, its output does not.
-const HOOKS: [(&str, &str, &str); 3] = [
+const HOOKS: [(&str, &str, &str); 4] = [
+    // Something that never comes, where the kernel command line asks for it.
+    (
+        "cmdline 90",
+        "wait.sh",
+        "if getargbool 0 lab.wait; then echo false >$hookdir/initqueue/finished/lab.sh; fi\n",
+    ),
     ("pre-mount 09", "before.sh", "echo lab: the hook before the controller >/dev/console\n"),
     ("pre-mount 30", "after.sh", "echo lab: the hook after phase 8 >/dev/console\n"),
     (

@@ -85,6 +85,18 @@ fn hooks_run_at_their_points_and_the_network_of_a_script_is_taken_as_it_is() {
 }
 
 #[test]
+fn what_dracut_waits_for_in_vain_does_not_stop_the_boot() {
+    let dir = scratch();
+    let (lab, disk) = small::installed(dir.path(), |_| {});
+    Image::Dracut.build(&lab);
+    // Six seconds instead of three minutes.
+    let words = "lab.wait=1 rd.retry=6";
+    let machine = Image::Dracut.machine(&lab).disk(disk).append(words).start().unwrap();
+    machine.shows(&["1 is the newest", &banner("1"), "this system is closed"]);
+    assert_eq!(machine.ends(), Exit::Shutdown);
+}
+
+#[test]
 fn dracuts_emergency_shell_is_the_controllers_rescue() {
     let dir = scratch();
     let (lab, disk) = small::installed(dir.path(), |_| {});
