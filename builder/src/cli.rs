@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Parser};
 
+use crate::initramfs;
+
 /// Builds, signs and publishes the systems and controllers of GSE labs.
 #[derive(Debug, Parser)]
 #[command(name = "gse", disable_version_flag = true, arg_required_else_help = true)]
@@ -58,6 +60,9 @@ pub struct Cli {
     /// With --build-controller: write over an existing image
     #[arg(long)]
     pub force: bool,
+    /// What an administrator adds to the images
+    #[command(flatten)]
+    pub image: initramfs::Flags,
 
     /// Serve DIST
     #[arg(long, value_name = "ADDR:PORT", group = "action", num_args = 0..=1, require_equals = true)]

@@ -1,10 +1,37 @@
 //! The kernel command line.
 
+use std::{fs, path::Path};
+
+/// Options that are baked into an image: dracut's place for them (dracut.cmdline(7)), in the own image too.
+const BAKED_IN: &str = "etc/cmdline.d";
+
 /// The words of a kernel command line, with their values.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CmdLine(Vec<(String, Option<String>)>);
 
 impl CmdLine {
+    /// The options that are baked into the image at `root`, and those of the kernel command line, from `proc`.
+    /// The latter win: a baked-in option counts where the kernel command line has none of its name.
+    pub fn read(root: &Path, proc: &Path) -> Self {
+        let kernel = Self::parse(&fs::read_to_string(proc.join("cmdline")).unwrap_or_default());
+        // What is not there, or cannot be read, has no options.
+        let entries = fs::read_dir(root.join(BAKED_IN)).into_iter().flatten().flatten();
+        let mut files: Vec<_> = entries
+            .map(|entry| entry.path())
+            .filter(|path| path.extension().is_some_and(|extension| extension == "conf"))
+            .collect();
+        files.sort();
+        let texts = files.iter().map(|file| fs::read_to_string(file).unwrap_or_default());
+        kernel.or(Self::parse(&texts.collect::<Vec<_>>().join(" ")))
+    }
+
+    fn or(self, others: Self) -> Self {
+        let missing = |(key, _): &(String, _)| !self.0.iter().any(|(own, _)| own == key);
+        let mut words: Vec<_> = others.0.into_iter().filter(missing).collect();
+        words.extend(self.0);
+        Self(words)
+    }
+
     /// Reads the text of `/proc/cmdline`. Words may be quoted, as the kernel does:
     /// <https://docs.kernel.org/admin-guide/kernel-parameters.html>.
     pub fn parse(text: &str) -> Self {
@@ -59,8 +86,30 @@ impl CmdLine {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
+    use std::fs;
+
     use super::CmdLine;
+
+    #[test]
+    fn what_is_baked_in_counts_where_the_kernel_command_line_says_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let baked = dir.path().join("etc/cmdline.d");
+        fs::write(dir.path().join("cmdline"), "quiet ip=10.0.0.7::::pc7::off gse.debug=0\n")
+            .unwrap();
+        let read = || CmdLine::read(dir.path(), dir.path());
+        assert_eq!(read().words().count(), 3);
+        fs::create_dir_all(&baked).unwrap();
+        fs::write(baked.join("20-gse.conf"), "ip=dhcp ip=eth1:dhcp\ngse.server=http://b/\n")
+            .unwrap();
+        fs::write(baked.join("10-lab.conf"), "gse.server=http://a/ gse.debug").unwrap();
+        fs::write(baked.join("notes.txt"), "rd.break").unwrap();
+        let line = read();
+        assert_eq!(line.values("ip").collect::<Vec<_>>(), ["10.0.0.7::::pc7::off"]);
+        assert_eq!(line.values("gse.server").collect::<Vec<_>>(), ["http://a/", "http://b/"]);
+        assert!(!line.flag("gse.debug") && line.flag("quiet") && !line.flag("rd.break"));
+    }
 
     #[test]
     fn words_have_values_and_quotes() {

@@ -12,6 +12,7 @@ pub mod console;
 pub mod copy;
 pub mod decide;
 pub mod disk;
+pub mod dracut;
 pub mod drivers;
 pub mod facts;
 pub mod fetch;

@@ -4,20 +4,23 @@ use std::{env, fs, io::Write as _, path::Path, process::ExitCode, sync::Arc};
 
 use anyhow::{Result, bail};
 use gse_controller::{
-    boot,
+    boot::{self, Host, Ready},
     cmdline::CmdLine,
+    dracut::{self, Stage},
     log::{self, Log},
     report::{self, Place},
     rescue, shutdown, supervisor, switch_root, watchdog,
 };
 
-const USAGE: &str = "usage: gse-controller up|closed
+const USAGE: &str = "usage: gse-controller up|closed|dracut HOOK
   up       this system has come up (called by a service that the controller installs)
   closed   this system is about to be switched off (likewise)
+  dracut   in an initramfs of dracut's: its hooks are cmdline, pre-mount, mount, pre-pivot, emergency
 As PID 1 of an initramfs it boots the machine.";
 
 fn main() -> ExitCode {
-    let mut words = env::args();
+    // The kernel hands unknown words of its command line on, and those may be any bytes.
+    let mut words = env::args_os().map(|word| word.to_string_lossy().into_owned());
     let program = words.next().unwrap_or_default();
     let word = words.next().unwrap_or_default();
     if std::process::id() == 1 {
@@ -27,7 +30,17 @@ fn main() -> ExitCode {
         supervisor::run();
     }
     let done = match word.as_str() {
-        "worker" => return worker(),
+        "worker" => return worker(&own_boot),
+        "dracut" => return dracut::hook(&words.next().unwrap_or_default()),
+        "dracut-worker" => {
+            let mut stage = || Stage::from_word(&words.next()?);
+            match stage().zip(stage()) {
+                Some((first, last)) => {
+                    return worker(&|log, cmdline| dracut::work(first, last, log, cmdline));
+                }
+                None => return usage(),
+            }
+        }
         "rescue" => {
             // The exit code is the whole answer.
             std::process::exit(rescue::run().code());
@@ -39,10 +52,7 @@ fn main() -> ExitCode {
         "guard" => watchdog::run(),
         "up" => up(),
         "closed" => closed(),
-        _ => {
-            let _ = writeln!(std::io::stderr(), "{USAGE}");
-            return ExitCode::from(2);
-        }
+        _ => return usage(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -53,13 +63,25 @@ fn main() -> ExitCode {
     }
 }
 
-/// The boot: what it finds out is left in files for the supervisor.
-fn worker() -> ExitCode {
-    let cmdline = CmdLine::parse(&fs::read_to_string("/proc/cmdline").unwrap_or_default());
+fn usage() -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "{USAGE}");
+    ExitCode::from(2)
+}
+
+/// The boot in the controller's own initramfs. The supervisor goes on with what it leaves.
+fn own_boot(log: &Arc<Log>, cmdline: &CmdLine) -> Result<()> {
+    let start = |ready: &Ready, log: &Log| {
+        ready.mount()?;
+        Ok(ready.mount_over(cmdline, log)?.store()?)
+    };
+    boot::run(Host::Controller, Arc::clone(log), cmdline.clone(), &[], &start)
+}
+
+/// The boot, or a part of it: why it failed is left in a file for the supervisor.
+fn worker(work: &dyn Fn(&Arc<Log>, &CmdLine) -> Result<()>) -> ExitCode {
+    let cmdline = CmdLine::read(Path::new("/"), Path::new("/proc"));
     let log = Arc::new(Log::new(cmdline.flag("gse.debug")));
-    let done = boot::run(Arc::clone(&log), cmdline)
-        .and_then(|handover| handover.store().map_err(anyhow::Error::from));
-    match done {
+    match work(&log, &cmdline) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             let reason = log::reason(&e);

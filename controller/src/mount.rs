@@ -8,7 +8,10 @@ use std::{
 };
 
 pub use rustix::mount::UnmountFlags;
-use rustix::mount::{mount_bind_recursive, mount_move, mount_remount, unmount as umount2};
+use rustix::mount::{
+    MountPropagationFlags, mount_bind_recursive, mount_change, mount_move, mount_remount,
+    unmount as umount2,
+};
 pub use sys_mount::MountFlags;
 
 use crate::log::Log;
@@ -19,6 +22,8 @@ pub const SCRATCH: &str = "/run/gse/scratch";
 pub const SLOTS: &str = "/run/gse/slots";
 /// Where a tmpfs is filled before it covers the image's directory.
 pub const STAGE: &str = "/run/gse/stage";
+/// Where the root of the chosen system waits until it is mounted at [`NEW_ROOT`].
+pub const READY: &str = "/run/gse/root";
 /// Where the real root is mounted until it is the root.
 pub const NEW_ROOT: &str = "/sysroot";
 
@@ -167,6 +172,15 @@ pub fn mount_virtual(
         return Ok(());
     }
     mount(Path::new(fstype), target, fstype, flags, data)
+}
+
+/// Takes a mount out of sight of other mount namespaces, and what will be mounted below it.
+///
+/// # Errors
+/// Those of the kernel.
+pub fn make_private(target: &Path) -> Result<(), MountError> {
+    mount_change(target, MountPropagationFlags::PRIVATE)
+        .map_err(|e| MountError::Remount { target: target.to_owned(), source: e.into() })
 }
 
 /// Moves the mount at `from` to `to`.

@@ -32,43 +32,63 @@ pub fn run() -> ! {
     prepare();
     let log = Log::new(false);
     loop {
-        let _ = fs::remove_file(FAILURE);
-        let status = run_child("worker");
-        let why = match status {
-            Ok(status) if status.success() => match Handover::load() {
+        let why = match attempt(&["worker"]) {
+            Ok(()) => match Handover::load() {
                 // Comes back only when the real system could not be entered.
                 Ok(handover) => switch_root::enter(&handover, &log),
                 Err(e) => format!("the boot ended without saying what to start ({e})"),
             },
-            Ok(status) => failure(status),
-            Err(e) => format!("the boot could not be started ({e})"),
+            Err(why) => why,
         };
-        let _ = fs::write(FAILURE, &why);
-        let choice = match run_child("rescue") {
-            Ok(status) => status.code().and_then(Choice::from_code),
-            Err(_) => None,
-        };
-        match choice {
-            Some(Choice::Retry) => {
-                if let Err(e) = mount::detach_below(Path::new(NEW_ROOT)) {
-                    log.warn(e);
-                }
-            }
-            Some(Choice::PowerOff) => end(RebootMode::RB_POWER_OFF),
-            Some(Choice::Reboot) => end(RebootMode::RB_AUTOBOOT),
-            None => {
-                // Rescue itself broke: a person gets the time to read what is on the screen.
-                let wait = rescue::BROKEN_DELAY;
-                log.warn(format_args!("{why}; rebooting in {} s", wait.as_secs()));
-                thread::sleep(wait);
-                end(RebootMode::RB_AUTOBOOT);
-            }
+        rescue(&why, &log);
+        if let Err(e) = mount::detach_below(Path::new(NEW_ROOT)) {
+            log.warn(e);
         }
     }
 }
 
-/// The kernel's own filesystems. Where one cannot be mounted, the worker fails with a message.
-fn prepare() {
+/// Runs this program again with these words.
+///
+/// # Errors
+/// Why it failed: what it left in [`FAILURE`], or how it ended.
+pub(crate) fn attempt(words: &[&str]) -> Result<(), String> {
+    let _ = fs::remove_file(FAILURE);
+    match run_child(words) {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(failure(status)),
+        Err(e) => Err(format!("the boot could not be started ({e})")),
+    }
+}
+
+/// Tells the person why there is no system. Comes back when the boot is to be tried again.
+pub(crate) fn rescue(why: &str, log: &Log) {
+    let _ = fs::write(FAILURE, why);
+    let choice = match run_child(&["rescue"]) {
+        Ok(status) => status.code().and_then(Choice::from_code),
+        Err(_) => None,
+    };
+    match choice {
+        Some(Choice::Retry) => {}
+        Some(Choice::PowerOff) => end(RebootMode::RB_POWER_OFF),
+        Some(Choice::Reboot) => reboot_now(),
+        None => {
+            // Rescue itself broke: a person gets the time to read what is on the screen.
+            let wait = rescue::BROKEN_DELAY;
+            log.warn(format_args!("{why}; rebooting in {} s", wait.as_secs()));
+            thread::sleep(wait);
+            reboot_now()
+        }
+    }
+}
+
+/// Restarts the machine, after what was written has reached the disks.
+pub(crate) fn reboot_now() -> ! {
+    end(RebootMode::RB_AUTOBOOT)
+}
+
+/// The kernel's own filesystems, where they are not there yet. Where one cannot be mounted, the worker fails
+/// with a message.
+pub(crate) fn prepare() {
     let none = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     let mounts = [
         ("proc", "/proc", none, ""),
@@ -89,13 +109,17 @@ fn prepare() {
             let _ = writeln!(std::io::stderr(), "gse: {e}");
         }
     }
+    // systemd shares all mounts with whoever wants to see them, and what is shared cannot be moved.
+    if let Err(e) = mount::make_private(Path::new(RUN_DIR)) {
+        let _ = writeln!(std::io::stderr(), "gse: {e}");
+    }
     // All that the controller says belongs into the log, however much it is in a second.
     let _ = fs::write("/proc/sys/kernel/printk_devkmsg", "on\n");
 }
 
-/// Runs this program again as `what`, and reaps whatever else ends in the meantime.
-fn run_child(what: &str) -> std::io::Result<ExitStatus> {
-    let child = Command::new("/proc/self/exe").arg0("gse-controller").arg(what).spawn()?;
+/// Runs this program again, and reaps whatever else ends in the meantime.
+fn run_child(words: &[&str]) -> std::io::Result<ExitStatus> {
+    let child = Command::new("/proc/self/exe").arg0("gse-controller").args(words).spawn()?;
     let pid = Pid::from_child(&child);
     loop {
         match rustix::process::wait(WaitOptions::empty()) {

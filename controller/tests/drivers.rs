@@ -7,7 +7,7 @@ use std::{
     os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::Command,
-    sync::{Arc, LazyLock},
+    sync::{Arc, LazyLock, mpsc},
     time::{Duration, Instant},
 };
 
@@ -299,6 +299,27 @@ fn whoever_waits_is_woken_by_each_event() {
     })
     .join()
     .unwrap();
+}
+
+#[test]
+fn beside_udev_nothing_is_loaded_and_what_is_waited_for_first_is_udev() {
+    let (udev, settled) = mpsc::channel::<()>();
+    let hotplug = Hotplug::beside_udev(move || settled.recv().unwrap_or_default()).unwrap();
+    assert!(!hotplug.drivers().load_named("btrfs", &Log::console()));
+    let coldplugged = || hotplug.coldplugged().then_some(());
+    assert_eq!(hotplug.wait_until(Duration::from_millis(50), coldplugged), None);
+    udev.send(()).unwrap();
+    assert_eq!(hotplug.wait_until(MINUTE, coldplugged), Some(()));
+    // The kernel is listened to all the same.
+    let start = Instant::now();
+    let mut probes = 0;
+    let found = hotplug.wait_until(MINUTE, || {
+        probes += 1;
+        let uevent = fs::write("/sys/devices/virtual/mem/null/uevent", "change");
+        assert!(uevent.is_ok());
+        (probes == 20).then_some(())
+    });
+    assert!(found.is_some() && start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
 }
 
 #[test]

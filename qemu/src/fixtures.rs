@@ -59,6 +59,11 @@ pub fn large_tree() -> Result<PathBuf> {
     script("fixture-tree", "large")
 }
 
+/// dracut-ng, unpacked and not installed, fetched if it is not in the cache: a directory that has its `usr`.
+pub fn dracut_ng() -> Result<PathBuf> {
+    script("fixture-dracut-ng", "trixie")
+}
+
 impl Kernel {
     /// The one kernel in a directory that has `boot/` and `lib/modules/`.
     pub fn find(dir: &Path) -> Result<Self> {

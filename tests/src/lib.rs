@@ -3,7 +3,9 @@
 
 pub mod cuts;
 pub mod disk;
+pub mod image;
 pub mod lab;
 pub mod liar;
+pub mod scenario;
 pub mod small;
 pub mod tree;

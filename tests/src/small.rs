@@ -52,9 +52,9 @@ pub fn tree(dir: &Path, version: &str) {
     for applet in ["sh", "cat", "poweroff", "sleep"] {
         symlink("busybox", dir.join("bin").join(applet)).unwrap();
     }
-    let init = dir.join("sbin/init");
-    fs::write(&init, INIT).unwrap();
-    fs::set_permissions(&init, fs::Permissions::from_mode(0o755)).unwrap();
+    program(&dir.join("sbin/init"), INIT);
+    // Without it, systemd takes no tree for a system.
+    fs::write(dir.join("etc/os-release"), "ID=small\n").unwrap();
     fs::write(dir.join("version"), format!("{version}\n")).unwrap();
     fs::write(dir.join("etc/from-image"), version).unwrap();
 }
@@ -113,4 +113,10 @@ fn template() -> &'static Path {
         assert_eq!(machine.ends(), Exit::Shutdown);
         dir
     })
+}
+
+/// Writes a program.
+pub fn program(path: &Path, text: &str) {
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
 }

@@ -8,13 +8,26 @@ use std::{
 
 use anyhow::Context as _;
 
-use super::{Error, Options, Output, build};
+use serde::Serialize;
+
+use super::{
+    Error, Images, Options, Output, Report, build,
+    dracut::{Built, Plan, Wanted},
+};
 use crate::cli::Cli;
 
-/// `gse --build-controller`: builds the image and says what is in it.
+/// What was built, for programs.
+#[derive(Serialize)]
+struct Answer {
+    #[serde(flatten)]
+    own: Option<Report>,
+    dracut: Built,
+}
+
+/// `gse --build-controller`: builds the images and says what is in them.
 ///
 /// # Errors
-/// Those of [`build`], and those of writing to the terminal.
+/// Those of [`build`] and [`Plan`], and those of writing to the terminal.
 pub fn command(cli: &Cli) -> anyhow::Result<()> {
     let options = Options {
         modules: cli.build_controller.clone().flatten(),
@@ -29,18 +42,68 @@ pub fn command(cli: &Cli) -> anyhow::Result<()> {
             Some(file) => Output::File(file.clone()),
             None => Output::Dist(cli.dist.clone()),
         },
+        local: cli.image.read()?,
         force: cli.force,
         time: time(env::var("SOURCE_DATE_EPOCH").ok())?,
     };
-    let report = build(&options)?;
+    let images = images(cli.image.image, &options.output)?;
+    // All that can be wrong with one image is known before the other is begun.
+    let plan = images.dracut.map(|wanted| Plan::new(&options, wanted)).transpose()?;
+    let own = if images.own { Some(build(&options)?) } else { None };
+    let dracut = match &plan {
+        Some(plan) => {
+            if plan.has_image() {
+                say("dracut makes its image; that takes a while");
+            }
+            plan.build(&options)?
+        }
+        None => Built::default(),
+    };
+    let without = dracut.image.is_none();
+    if without && images.dracut == Some(Wanted::IfInstalled) {
+        say("dracut is not installed here, so there is the own image alone");
+    }
+    if without && !options.local.hooks.is_empty() {
+        say(
+            "scripts of --hook and --net run in dracut's image alone: the own image has none of them",
+        );
+    }
     let mut out = io::stdout().lock();
     if cli.json {
-        serde_json::to_writer_pretty(&mut out, &report)?;
+        serde_json::to_writer_pretty(&mut out, &Answer { own, dracut })?;
         io::Write::write_all(&mut out, b"\n")?;
     } else {
-        io::Write::write_all(&mut out, report.to_string().as_bytes())?;
+        let own = own.map(|own| own.to_string()).unwrap_or_default();
+        io::Write::write_all(&mut out, format!("{own}{dracut}").as_bytes())?;
     }
     Ok(())
+}
+
+/// Standard output is for the answer.
+fn say(line: &str) {
+    // Without a standard error nobody misses it.
+    let _ = io::Write::write_all(&mut io::stderr(), format!("gse: {line}\n").as_bytes());
+}
+
+/// What is built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Choice {
+    own: bool,
+    /// `None`: not even the modules, because a single file was asked for.
+    dracut: Option<Wanted>,
+}
+
+fn images(asked: Option<Images>, output: &Output) -> Result<Choice, Error> {
+    let single = matches!(output, Output::File(_));
+    let (own, dracut) = match asked {
+        None | Some(Images::Own) if single => (true, None),
+        None => (true, Some(Wanted::IfInstalled)),
+        Some(Images::Own) => (true, Some(Wanted::No)),
+        Some(Images::Dracut) => (false, Some(Wanted::Yes)),
+        Some(Images::Both) if single => return Err(Error::OneOutput),
+        Some(Images::Both) => (true, Some(Wanted::Yes)),
+    };
+    Ok(Choice { own, dracut })
 }
 
 /// The controller that `$GSE_CONTROLLER` names, else the one beside this program, as in a build, or in
@@ -83,6 +146,29 @@ fn time(epoch: Option<String>) -> Result<u32, Error> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_file_is_one_image() {
+        let (file, dist) = (Output::File("a.img".into()), Output::Dist("dist.d".into()));
+        let cases = [
+            (None, &file, (true, None)),
+            (Some(Images::Own), &file, (true, None)),
+            (Some(Images::Dracut), &file, (false, Some(Wanted::Yes))),
+            (None, &dist, (true, Some(Wanted::IfInstalled))),
+            (Some(Images::Own), &dist, (true, Some(Wanted::No))),
+            (Some(Images::Dracut), &dist, (false, Some(Wanted::Yes))),
+            (Some(Images::Both), &dist, (true, Some(Wanted::Yes))),
+        ];
+        for (asked, output, (own, dracut)) in cases {
+            assert_eq!(
+                images(asked, output).unwrap(),
+                Choice { own, dracut },
+                "{asked:?} {output:?}"
+            );
+        }
+        let error = images(Some(Images::Both), &file).unwrap_err().to_string();
+        assert!(error.contains("--image=own"), "{error}");
+    }
 
     #[test]
     fn the_time_is_that_of_source_date_epoch() {

@@ -9,12 +9,12 @@ use gse_protocol::{
     Serial,
     config::{
         Bundle,
-        bundle::{Files, is_for_machines},
+        bundle::{File as BundleFile, Files, is_for_machines},
         drives::Filesystem,
     },
 };
 
-use super::Error;
+use super::{Error, tree::Node};
 use crate::{publish, secrets::secret};
 
 /// Where the configuration is when nothing says otherwise.
@@ -71,8 +71,23 @@ impl Config {
     }
 }
 
+/// Everything that makes an image this lab's, by paths in the image: `/config.d`, the time at which it was
+/// made, certificates.
+pub(super) fn nodes(config: &Config, time: u32) -> Result<Vec<(String, Node)>, Error> {
+    let file = |(name, file): (&String, &BundleFile)| {
+        let node = Node::File { mode: file.mode, bytes: file.bytes.clone() };
+        (format!("config.d/{name}"), node)
+    };
+    let mut nodes: Vec<_> = config.files.iter().map(file).collect();
+    nodes.push(("etc/gse/stamp".to_owned(), Node::file(format!("{time}\n").into_bytes())));
+    if config.needs_certificates() {
+        nodes.push((CERTIFICATES.to_owned(), Node::file(host_certificates()?)));
+    }
+    Ok(nodes)
+}
+
 /// Reads the host's list of certificates.
-pub(super) fn host_certificates() -> Result<Vec<u8>, Error> {
+fn host_certificates() -> Result<Vec<u8>, Error> {
     let path = Path::new("/").join(CERTIFICATES);
     let bytes = fs::read(&path).map_err(|e| match e.kind() {
         io::ErrorKind::NotFound => Error::NoCertificates { path: path.clone() },
@@ -85,4 +100,4 @@ pub(super) fn host_certificates() -> Result<Vec<u8>, Error> {
 }
 
 /// Where the image and the host have the certificates of HTTPS servers.
-pub(super) const CERTIFICATES: &str = "etc/ssl/certs/ca-certificates.crt";
+const CERTIFICATES: &str = "etc/ssl/certs/ca-certificates.crt";

@@ -3,8 +3,10 @@
 use std::{
     io,
     path::{Path, PathBuf},
+    process::ExitStatus,
 };
 
+use gse_dracut::{HookError, UnknownCategory};
 use gse_protocol::config::drives::Filesystem;
 
 use crate::publish;
@@ -170,6 +172,54 @@ pub enum Error {
     Epoch {
         /// Its value.
         value: String,
+    },
+    /// A place that no hook can be at.
+    #[error("--hook: {0}")]
+    Hook(#[from] HookError),
+    /// Hooks and scripts that are not as many as each other.
+    #[error("each --hook is for one script, in their order; as given, this is{pairs}")]
+    HookPairs {
+        /// A line for each, with the script that would be its own.
+        pairs: String,
+    },
+    /// A module that GSE does not have.
+    #[error("--without: {0}")]
+    Without(#[from] UnknownCategory),
+    /// Nothing would be left.
+    #[error("--without: gse is the controller itself; --image=own builds no dracut image")]
+    WithoutController,
+    /// Words that a shell could not split.
+    #[error("--dracut_opt={text:?} has a quote that is not closed")]
+    DracutWords {
+        /// The words.
+        text: String,
+    },
+    /// Several images, and one name.
+    #[error("--output names one image: choose it with --image=own or --image=dracut")]
+    OneOutput,
+    /// dracut was asked for by name.
+    #[error(
+        "--image: dracut is not installed on this host (Debian: dracut-core; Gentoo: sys-kernel/dracut)"
+    )]
+    NoDracut,
+    /// dracut failed.
+    #[error("{} failed ({status}); it said last:\n{said}", program.display())]
+    Dracut {
+        /// The program.
+        program: PathBuf,
+        /// How it ended.
+        status: ExitStatus,
+        /// Its last lines.
+        said: String,
+    },
+    /// dracut went on without one of the modules.
+    #[error(
+        "dracut left the module {module} out of its image: the configuration in /etc/dracut.conf and \
+         /etc/dracut.conf.d may omit it; `--without={module}` does without it"
+    )]
+    DracutLeftOut {
+        /// The module.
+        module: String,
     },
     /// The archive could not be written.
     #[error("packing {what} of the image: {source}")]

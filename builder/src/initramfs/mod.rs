@@ -1,16 +1,19 @@
-//! The controller's own initramfs: `gse --build-controller`.
+//! The controller's initramfs: `gse --build-controller`.
 //!
-//! [`build`] reads top to bottom: the configuration and the kernel are read and checked, a plain tree is
-//! made of what goes in, the tree is packed, the image is put in its place.
+//! [`build`] makes the controller's own, and reads top to bottom: the configuration and the kernel are read
+//! and checked, a plain tree is made of what goes in, the tree is packed, the image is put in its place.
+//! [`dracut`] makes modules of the same content, and the image that dracut makes of them.
 
 mod archive;
 mod classes;
 mod command;
 mod compressed;
 mod config;
+pub mod dracut;
 mod elf;
 mod error;
 mod firmware;
+mod flags;
 mod kernel;
 mod libraries;
 mod parallel;
@@ -30,6 +33,7 @@ use std::{
 
 pub use command::command;
 pub use error::Error;
+pub use flags::{Flags, Images, Local};
 pub use report::{Part, Report, Shell};
 pub use tree::Category;
 
@@ -54,6 +58,8 @@ pub struct Options {
     pub drivers: Vec<String>,
     /// Where the image goes.
     pub output: Output,
+    /// What the administrator adds.
+    pub local: Local,
     /// Whether it may take the place of an existing one.
     pub force: bool,
     /// Seconds since 1970: the time of every file, and the earliest that the machine's clock may say.
@@ -78,27 +84,45 @@ impl Output {
     }
 }
 
-/// Builds the image.
+/// What goes into any image, read and checked.
+#[derive(Debug)]
+struct Input {
+    directory: ModuleDirectory,
+    config: Config,
+    kernel: Kernel,
+    /// The drivers.
+    chosen: BTreeSet<Name>,
+}
+
+impl Input {
+    fn read(options: &Options) -> Result<Self, Error> {
+        let directory = ModuleDirectory::find(options.modules.as_deref())?;
+        let config = Config::load(options.config.as_deref())?;
+        let kernel = directory.read()?;
+        let chosen =
+            select::select(&kernel, &directory.release, &options.drivers, &config.filesystems())?;
+        Ok(Self { directory, config, kernel, chosen })
+    }
+}
+
+/// Builds the controller's own image.
 ///
 /// # Errors
 /// Each says what to do about it. Nothing is left behind, and an existing image stays as it was.
 pub fn build(options: &Options) -> Result<Report, Error> {
     let start = Instant::now();
-    let directory = ModuleDirectory::find(options.modules.as_deref())?;
+    let Input { directory, config, kernel, chosen } = Input::read(options)?;
     let output = options.output.path(&directory.release);
     if !options.force && output.exists() {
         return Err(Error::Exists { path: output });
     }
     directory.check_config()?;
-    let config = Config::load(options.config.as_deref())?;
-    let kernel = directory.read()?;
-    let chosen =
-        select::select(&kernel, &directory.release, &options.drivers, &config.filesystems())?;
 
     let mut tree = Tree::new();
-    let stamp = Node::file(format!("{}\n", options.time).into_bytes());
-    tree.insert("etc/gse/stamp", Category::Base, stamp);
-    add_config(&mut tree, &config)?;
+    for (path, node) in config::nodes(&config, options.time)? {
+        tree.insert(&path, Category::Config, node);
+    }
+    add_local(&mut tree, &options.local);
     tree.insert("init", Category::Controller, Node::program(controller(&options.controller)?));
     tools::add_filesystem_tools(&mut tree, &config.filesystems(), options.tools.as_deref())?;
     let shell = if !config.opens_a_shell() {
@@ -131,16 +155,16 @@ pub fn build(options: &Options) -> Result<Report, Error> {
     Ok(report.took(start.elapsed()))
 }
 
-fn add_config(tree: &mut Tree, config: &Config) -> Result<(), Error> {
-    for (name, file) in &config.files {
-        let node = Node::File { mode: file.mode, bytes: file.bytes.clone() };
-        tree.insert(&format!("config.d/{name}"), Category::Config, node);
+/// What the administrator adds, where the controller looks for it.
+fn add_local(tree: &mut Tree, local: &Local) {
+    if let Some(options) = &local.cmdline {
+        let node = Node::file(format!("{}\n", options.trim()).into_bytes());
+        tree.insert("etc/cmdline.d/20-gse.conf", Category::Config, node);
     }
-    if config.needs_certificates() {
-        let certificates = Node::file(config::host_certificates()?);
-        tree.insert(config::CERTIFICATES, Category::Config, certificates);
+    if let Some(bytes) = &local.modprobe {
+        let node = Node::file(bytes.clone());
+        tree.insert("etc/modprobe.d/gse-local.conf", Category::Config, node);
     }
-    Ok(())
 }
 
 /// Reads the controller, and makes sure that a kernel with nothing beside it can run it.
@@ -190,10 +214,7 @@ fn add_modules(
 
 /// Puts the image in its place, whole or not at all.
 fn write(path: &Path, packed: &[Packed], force: bool) -> Result<(), Error> {
-    let directory = match path.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
-    };
+    let directory = parent(path);
     fs::create_dir_all(directory).map_err(Error::io("making", directory))?;
     let mut file = tempfile::Builder::new()
         .prefix(".initramfs.")
@@ -214,5 +235,14 @@ fn write(path: &Path, packed: &[Packed], force: bool) -> Result<(), Error> {
             _ => failed()(e.error),
         })?;
     }
+    sync_directory(directory)
+}
+
+/// The directory that a file is in.
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."))
+}
+
+fn sync_directory(directory: &Path) -> Result<(), Error> {
     fs::File::open(directory).and_then(|d| d.sync_all()).map_err(Error::io("syncing", directory))
 }

@@ -57,6 +57,26 @@ fn tools(filesystem: Filesystem) -> Tools {
     }
 }
 
+/// The names of these filesystems' tools, and of the links to them.
+pub(super) fn names(filesystems: &[Filesystem]) -> Vec<String> {
+    let each = |&filesystem| {
+        let Tools { programs, links, .. } = tools(filesystem);
+        programs.iter().copied().chain(links.iter().map(|(link, _)| *link)).map(str::to_owned)
+    };
+    filesystems.iter().flat_map(each).collect()
+}
+
+/// Makes sure that this host has these filesystems' tools, for who takes them from nowhere else.
+pub(super) fn check_host(filesystems: &[Filesystem]) -> Result<(), Error> {
+    for &filesystem in filesystems {
+        let Tools { package, programs, .. } = tools(filesystem);
+        if let Some(tool) = programs.iter().find(|tool| find(tool, None).is_none()) {
+            return Err(Error::NoTool { tool, filesystem, package });
+        }
+    }
+    Ok(())
+}
+
 /// Puts the tools of these filesystems into the image, with their libraries: those in `own`, else the host's.
 pub(super) fn add_filesystem_tools(
     tree: &mut Tree,

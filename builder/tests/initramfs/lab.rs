@@ -7,7 +7,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use gse::initramfs::{Options, Output};
+use gse::initramfs::{Local, Options, Output};
 use tempfile::TempDir;
 
 /// A public key, as every test configuration has one.
@@ -76,6 +76,7 @@ impl Lab {
             tools: None,
             drivers: drivers.iter().map(|d| (*d).to_owned()).collect(),
             output: Output::Dist(self.path("dist.d")),
+            local: Local::default(),
             force: false,
             time: 1_700_000_000,
         }

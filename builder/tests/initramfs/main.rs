@@ -4,5 +4,6 @@
 
 mod configuration;
 mod contents;
+mod dracut;
 mod lab;
 mod refusals;

@@ -1,23 +1,23 @@
-//! Phases 4 to 9: what was decided is done, one step after another, until a system is started.
+//! Phases 4 to 8: what was decided is done, one step after another, until a system is started.
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use gse_protocol::{Release, config::Bundle, config::boot::Answer};
 
 use super::{
     Machine,
     new_system::{self, SignedIndex},
     online::Server,
+    ready::{Failed, Ready},
     slots::Slots,
     start,
 };
 use crate::{
     console::{self, Input},
     decide::{self, Cause, Keep, Next, NothingToBoot, Policy, Step, Why},
-    facts::{Facts, Offer, Role, Slot, SlotId},
-    handover::Handover,
-    log::reason,
+    facts::{Content, Facts, Offer, Role, Slot, SlotId},
+    log::{Log, reason},
 };
 
 /// How long a last resort that fails each time is announced before it is started again.
@@ -59,13 +59,30 @@ impl<'a> Course<'a> {
         Self { machine, config, server, slots, facts, policy, index, failure, told }
     }
 
+    /// Takes note of systems that an earlier call of this program made ready, but that could not be started.
+    pub(super) fn recall(&mut self, failed: &[Failed]) {
+        for Failed { ready, why } in failed {
+            let device = ready.device().display().to_string();
+            let slots = self.facts.slots.iter_mut().enumerate();
+            let Some((number, slot)) = slots.into_iter().find(|(_, slot)| slot.device == device)
+            else {
+                continue;
+            };
+            if let Content::System(system) = &mut slot.content {
+                system.life = ready.life();
+            }
+            self.failed(Step::Open(SlotId(number)), anyhow!("{why}"));
+        }
+    }
+
     /// Does what is next until a system is started.
-    pub(super) fn run(mut self) -> Result<Handover> {
+    pub(super) fn run(mut self, start: &dyn Fn(&Ready, &Log) -> Result<()>) -> Result<()> {
         loop {
             let (slot, why) = self.choose().map_err(|nothing| self.hopeless(nothing))?;
             self.announce(slot, &why)?;
-            match self.start(slot) {
-                Ok(handover) => return Ok(handover),
+            let ready = self.make_ready(slot);
+            match ready.and_then(|ready| start(&ready, &self.machine.log)) {
+                Ok(()) => return Ok(()),
                 Err(e) => self.failed(Step::Open(slot), e),
             }
         }
@@ -179,8 +196,8 @@ impl<'a> Course<'a> {
         Ok(())
     }
 
-    fn start(&mut self, slot: SlotId) -> Result<Handover> {
-        start::start(self.machine, self.config, &mut self.slots, &self.facts, slot)
+    fn make_ready(&mut self, slot: SlotId) -> Result<Ready> {
+        start::make_ready(self.machine, self.config, &mut self.slots, &self.facts, slot)
     }
 
     /// Takes note of a step that failed.

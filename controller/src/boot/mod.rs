@@ -5,22 +5,24 @@ mod drives;
 mod new_system;
 mod online;
 pub mod power_on;
+mod ready;
 mod slots;
 mod start;
 
-use std::{collections::BTreeSet, ffi::OsStr, fs, path::Path, sync::Arc, thread};
+use std::{collections::BTreeSet, ffi::OsStr, path::Path, sync::Arc, thread};
 
 use anyhow::{Context as _, Result};
 use gse_protocol::{Serial, config::Bundle};
 
+pub use self::ready::{Failed, Ready};
 use self::{cycle::Course, slots::Slots};
 use crate::{
     clock,
     cmdline::CmdLine,
     config,
     disk::{mount::Access, probe::BlockDevice, slots::Found, tools::Tools},
+    dracut,
     drivers::{Drivers, Hotplug},
-    handover::Handover,
     log::Log,
     rescue,
 };
@@ -33,8 +35,18 @@ const SYS: &str = "/sys";
 const DEV: &str = "/dev";
 const TOOLS: &str = "/sbin:/bin:/usr/sbin:/usr/bin";
 
+/// Whose initramfs this is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Host {
+    /// The controller's own: nobody else looks after devices and the network.
+    Controller,
+    /// dracut's: udevd loads drivers, and the network may be up already.
+    Dracut,
+}
+
 /// What every phase needs.
 struct Machine {
+    host: Host,
     log: Arc<Log>,
     cmdline: CmdLine,
     hotplug: Hotplug,
@@ -47,25 +59,32 @@ struct Disks {
     found: Found,
 }
 
-/// Runs the phases. What it returns is what the supervisor starts.
-pub fn run(log: Arc<Log>, cmdline: CmdLine) -> Result<Handover> {
+/// Runs phases 1 to 8, and `start` on the system that they made ready. Where that fails, the decisions go on
+/// without that system, as they do without those that `failed` before.
+///
+/// # Errors
+/// Why no system could be started.
+pub fn run(
+    host: Host,
+    log: Arc<Log>,
+    cmdline: CmdLine,
+    failed: &[Failed],
+    start: &dyn Fn(&Ready, &Log) -> Result<()>,
+) -> Result<()> {
     // A retry from rescue begins where an earlier try may have stopped half-way.
     start::clean_up(&log);
     let built = clock::stamp(Path::new(STAMP))?;
     raise_clock(built, &log);
-    let release = rustix::system::uname().release().to_string_lossy().into_owned();
-    let drivers = Arc::new(Drivers::open(Path::new(MODULES), &release, &cmdline, &log));
-    let hotplug = Hotplug::start(Arc::clone(&drivers), SYS.into(), Arc::clone(&log))?;
-    let machine = Machine { log, cmdline, hotplug, tools: Tools::from_path(OsStr::new(TOOLS)) };
+    let machine = Machine::new(host, log, cmdline)?;
     let log = machine.log.as_ref();
 
     let embedded = config::embedded(Path::new(CONFIG_D), built)?;
-    load_early(drivers, &embedded, &machine.log);
+    load_early(machine.hotplug.drivers(), &embedded, &machine.log);
     store_rescue(&embedded)?;
     let (config, floor, disks) = log.phase("export config.d", || machine.export(embedded))?;
     store_rescue(&config)?;
 
-    let online = log.phase("network", || machine.network(&config, &disks)).is_some();
+    let online = log.phase("network", || machine.network(&config, &disks));
     let server =
         online.then(|| log.phase("fetch config", || online::choose(&machine, &config))).flatten();
     let fetched = server.as_ref().and_then(|s| online::newer_config(&machine, s, &config, floor));
@@ -84,15 +103,17 @@ pub fn run(log: Arc<Log>, cmdline: CmdLine) -> Result<Handover> {
 
     let looked = log.phase("version check", || Slots::look(&machine, disks, &config));
     let (slots, facts) = looked?;
-    Course::new(&machine, &config, server.as_ref(), slots, facts).run()
+    let mut course = Course::new(&machine, &config, server.as_ref(), slots, facts);
+    course.recall(failed);
+    course.run(start)
 }
 
 /// Begins to load the modules of the configured filesystems. Those of btrfs take as long as
 /// everything before its first mount. Who needs a module waits for it if it is still being loaded.
-fn load_early(drivers: Arc<Drivers>, config: &Bundle, log: &Arc<Log>) {
+fn load_early(drivers: &Arc<Drivers>, config: &Bundle, log: &Arc<Log>) {
     let partitions = config.drives.disk.iter().flat_map(|disk| &disk.partition);
     let names: BTreeSet<String> = partitions.map(|p| p.filesystem.to_string()).collect();
-    let log = Arc::clone(log);
+    let (drivers, log) = (Arc::clone(drivers), Arc::clone(log));
     let load = move || {
         for name in names {
             drivers.load_named(&name, &log);
@@ -114,6 +135,19 @@ fn store_rescue(config: &Bundle) -> Result<()> {
 }
 
 impl Machine {
+    fn new(host: Host, log: Arc<Log>, cmdline: CmdLine) -> Result<Self> {
+        let hotplug = match host {
+            Host::Controller => {
+                let release = rustix::system::uname().release().to_string_lossy().into_owned();
+                let drivers = Drivers::open(Path::new(MODULES), &release, &cmdline, &log);
+                Hotplug::start(Arc::new(drivers), SYS.into(), Arc::clone(&log))?
+            }
+            Host::Dracut => Hotplug::beside_udev(dracut::wait_for_udev)?,
+        };
+        let tools = Tools::from_path(OsStr::new(TOOLS));
+        Ok(Self { host, log, cmdline, hotplug, tools })
+    }
+
     /// Phase 1. Waits for the disks that the configuration names, because BOOTFS may keep a newer one.
     fn export(&self, embedded: Bundle) -> Result<(Bundle, Serial, Disks)> {
         let disks = self.wait_for_disks(&embedded)?;
@@ -133,12 +167,4 @@ impl Machine {
         raise_clock(config.created, &self.log);
         Ok((config, floor, disks))
     }
-}
-
-/// Leaves a copy of this program for the booted system, which reports to it.
-fn leave_program() -> Result<()> {
-    let target = Path::new(crate::services::PROGRAM);
-    fs::copy("/proc/self/exe", target)
-        .with_context(|| format!("copying to {}", target.display()))?;
-    Ok(())
 }

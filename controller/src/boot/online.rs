@@ -8,7 +8,7 @@ use gse_protocol::{
     config::{Bundle, Sources, sources::server_url},
 };
 
-use super::{Disks, Machine};
+use super::{Disks, Host, Machine};
 use crate::{
     clock,
     fetch::{self, Chosen, Client, ConfigError, FetchedConfig, Patience, Problem},
@@ -28,7 +28,10 @@ pub(super) struct Server {
 
 impl Machine {
     /// Phase 2. Without a network the machine boots what it has.
-    pub(super) fn network(&self, config: &Bundle, disks: &Disks) -> Option<Online> {
+    pub(super) fn network(&self, config: &Bundle, disks: &Disks) -> bool {
+        if self.host == Host::Dracut && self.takes_standing_network() {
+            return true;
+        }
         let mut wanted = config.network.clone();
         let installed = disks.found.slots.iter().any(|slot| slot.label().is_some());
         if installed && !network::has_links(Path::new(super::SYS)) {
@@ -40,11 +43,27 @@ impl Machine {
             Ok(online) => {
                 let Online { interface, address, .. } = &online;
                 self.log.info(format_args!("{interface} has {address}"));
-                Some(online)
+                true
             }
             Err(e) => {
                 self.log.warn(format_args!("no network: {e}"));
-                None
+                false
+            }
+        }
+    }
+
+    /// Whether dracut, or a script of the administrator's, has brought a network up: that is the one that is
+    /// wanted, and it is left as it is.
+    fn takes_standing_network(&self) -> bool {
+        match network::standing() {
+            Ok(Some((link, address))) => {
+                self.log.info(format_args!("{link} has {address} already"));
+                true
+            }
+            Ok(None) => false,
+            Err(e) => {
+                self.log.warn(e);
+                false
             }
         }
     }

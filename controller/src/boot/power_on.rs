@@ -6,7 +6,7 @@ use std::{path::Path, sync::Arc};
 use anyhow::Result;
 use gse_protocol::config::Bundle;
 
-use super::{Machine, cycle::Course, drives, slots::Slots};
+use super::{Host, Machine, cycle::Course, drives, slots::Slots};
 use crate::{
     cmdline::CmdLine,
     decide::NothingToBoot,
@@ -53,7 +53,7 @@ pub fn decide(
     let nowhere = Path::new(NOWHERE);
     let drivers = Arc::new(Drivers::open(nowhere, &release, &cmdline, &log));
     let hotplug = Hotplug::start(drivers, nowhere.to_owned(), Arc::clone(&log))?;
-    let machine = Machine { log, cmdline, hotplug, tools };
+    let machine = Machine { host: Host::Controller, log, cmdline, hotplug, tools };
     let disks = drives::found(config, devices)?;
     if let Some(place) = &disks.found.boot {
         drop(machine.mount_place(place, Access::ReadOnly));

@@ -1,61 +1,34 @@
-//! Phases 7 to 9: the chosen slot is configured, and mounted with everything over it.
+//! Phases 7 and 8: the chosen slot is configured, and its root mounted read-only.
 
-use std::{
-    fs,
-    path::Path,
-    thread::{self, ScopedJoinHandle},
-};
+use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use gse_protocol::config::{Bundle, drives::Filesystem, system};
+use gse_protocol::config::{Bundle, system};
 
-use super::{Machine, SYS, leave_program, slots::Slots};
+use super::{Machine, SYS, ready::Ready, slots::Slots};
 use crate::{
     configure,
     disk::{
-        mount::{Access, OpenSlot, ROOT_SUBVOLUME},
+        mount::{Access, OpenSlot},
         records::{CycleRecord, FOLDER, Records},
-        slots::Place,
     },
     facts::{Facts, Life, Slot, SlotId, System},
-    files,
     handover::Handover,
     log::{Log, reason},
-    mount::{self, Mounted, NEW_ROOT, SCRATCH, SLOTS, STAGE},
+    mount::{self, Mounted, NEW_ROOT, READY, SCRATCH, SLOTS, STAGE},
     mounts, network,
-    report::{BootReport, boot_id},
-    services, startup,
+    report::boot_id,
     switch_root::check_init,
 };
 
-/// Makes the slot, which was checked, ready, and says what to start in it. Meanwhile this program is left
-/// for the system.
-pub(super) fn start(
+/// Makes the slot, which was checked, ready to be started.
+pub(super) fn make_ready(
     machine: &Machine,
     config: &Bundle,
     slots: &mut Slots<'_>,
     facts: &Facts,
     chosen: SlotId,
-) -> Result<Handover> {
-    thread::scope(|scope| {
-        let program = thread::Builder::new().spawn_scoped(scope, leave_program);
-        let handover = make_ready(machine, config, slots, facts, chosen)?;
-        match program.map(ScopedJoinHandle::join) {
-            Ok(Ok(left)) => left?,
-            // Without the thread it is done now.
-            Ok(Err(_)) | Err(_) => leave_program()?,
-        }
-        Ok(handover)
-    })
-}
-
-fn make_ready(
-    machine: &Machine,
-    config: &Bundle,
-    slots: &mut Slots<'_>,
-    facts: &Facts,
-    chosen: SlotId,
-) -> Result<Handover> {
+) -> Result<Ready> {
     let system = facts.slot(chosen).and_then(Slot::system);
     let System { serial, version, life, .. } = system.context("the slot holds no system")?;
     let log = machine.log.as_ref();
@@ -65,7 +38,10 @@ fn make_ready(
 
     slot.set_access(Access::ReadWrite)?;
     // A configuration that cannot be applied leaves the system as it was, and that one boots.
-    let userdata = slots.found().userdata.as_ref();
+    let userdata =
+        slots.found().userdata.as_ref().and_then(|place| {
+            Some((place.device.clone(), place.filesystem.as_ref()?.kind.clone()))
+        });
     let configured =
         log.phase("configure", || configure(machine, config, userdata.is_some(), &slot));
     if let Err(e) = configured {
@@ -76,27 +52,25 @@ fn make_ready(
         let life = life.unwrap_or(Life::FRESH).opened();
         Records::create(slot.top())?.set_cycle(&CycleRecord::new(*serial, life, boot_id()))?;
     }
+    machine.mend_userdata(slots.found());
     let root = log.phase("clean up", || read_only(slot))?;
-    let handover = log.phase("mounts", || -> Result<_> {
-        let handover = handover(machine, config);
-        check_init(root.path(), &handover.init)?;
-        machine.mend_userdata(slots.found());
-        // From here on there are mounts on it: what undoes them is `leave_root`, not a drop.
-        let root = root.keep();
-        mount_over(config, userdata, (&device, filesystem), &root, log)?;
-        Ok(handover)
-    })?;
-    let report = BootReport {
-        device: device.display().to_string(),
+    let handover = handover(machine, config);
+    check_init(root.path(), &handover.init)?;
+    // What undoes the mount from here on is `leave_root`, not a drop.
+    root.keep();
+    Ok(Ready {
+        device,
         filesystem,
         version: version.clone(),
         serial: serial.0,
+        life: *life,
         config_serial: config.serial.0,
-        phases: log.timings(),
-    };
-    report.store()?;
-    startup::begin(Path::new(NEW_ROOT), &config.boot.health, &machine.cmdline, log)?;
-    Ok(handover)
+        mounts: config.mounts.clone(),
+        userdata,
+        health: config.boot.health.clone(),
+        handover,
+        phases: Vec::new(),
+    })
 }
 
 /// The init of this machine's systems.
@@ -144,36 +118,9 @@ fn configure(
 /// Phase 8: the filesystem is read-only again, and of the boot's own mounts only the root is left.
 fn read_only(mut slot: OpenSlot<'_>) -> Result<Mounted<'_>> {
     slot.set_access(Access::ReadOnly)?;
-    let root = slot.mount_root(Path::new(NEW_ROOT))?;
+    let root = slot.mount_root(Path::new(READY))?;
     slot.close()?;
     Ok(root)
-}
-
-/// Phase 9.
-fn mount_over(
-    config: &Bundle,
-    userdata: Option<&Place>,
-    (device, filesystem): (&Path, Filesystem),
-    root: &Path,
-    log: &Log,
-) -> Result<()> {
-    let userdata = userdata
-        .and_then(|place| Some((place.device.as_path(), place.filesystem.as_ref()?.kind.as_str())));
-    mounts::mount_all(root, &config.mounts, userdata, log)?;
-    if !config.mounts.tmpfs.iter().any(|tmpfs| tmpfs.path == "/etc") {
-        return Ok(());
-    }
-    let options = match filesystem {
-        Filesystem::Btrfs => format!("ro,subvol={ROOT_SUBVOLUME}"),
-        Filesystem::Ext4 | Filesystem::Xfs => "ro".to_owned(),
-    };
-    let line = format!("{} / {filesystem} {options} 0 0", device.display());
-    let etc = root.join("etc");
-    let fstab = etc.join("fstab");
-    let mounted = mounts::mount_points(&config.mounts, userdata.is_some());
-    let text = mounts::fstab(&fs::read_to_string(&fstab).unwrap_or_default(), &line, &mounted);
-    files::replace(&fstab, text.as_bytes(), 0o644).context("writing /etc/fstab")?;
-    services::install(root)
 }
 
 /// Unmounts what an earlier try of this boot left.
@@ -184,7 +131,7 @@ pub(super) fn clean_up(log: &Log) {
 
 /// Unmounts what a failed start left over the root.
 fn leave_root(log: &Log) {
-    detach(NEW_ROOT, log);
+    [READY, NEW_ROOT].into_iter().for_each(|root| detach(root, log));
 }
 
 fn detach(point: &str, log: &Log) {

@@ -135,7 +135,7 @@ pub enum CycleState {
 }
 
 /// How far the system of a slot came in its life cycle, and how often it failed before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Life {
     /// Where it is.
     pub state: CycleState,

@@ -26,8 +26,10 @@ use rustix::{
 use super::{Drivers, uevent::Uevent};
 use crate::log::Log;
 
-/// The group in which the kernel speaks; udev repeats its events in another.
+/// The group in which the kernel speaks.
 const KERNEL_GROUP: u32 = 1;
+/// The group in which udev repeats the kernel's events, once it is done with them (systemd's `MONITOR_GROUP_UDEV`).
+const UDEV_GROUP: u32 = 2;
 
 /// The kernel's events have at most 2048 bytes of variables (`UEVENT_BUFFER_SIZE`), and the path.
 const EVENT_BYTES: usize = 8192;
@@ -71,29 +73,48 @@ impl Hotplug {
     /// Listens to the kernel, and only then looks at the devices that are there (`sys` is where sysfs is
     /// mounted): none is missed in between. Returns at once.
     pub fn start(drivers: Arc<Drivers>, sys: PathBuf, log: Arc<Log>) -> Result<Self, HotplugError> {
-        let socket = listen().map_err(io::Error::from)?;
-        let stop =
-            eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(io::Error::from)?;
-        let mut hotplug = Self {
-            drivers: Arc::clone(&drivers),
-            shared: Arc::default(),
-            stop: stop.try_clone()?,
-            threads: Vec::new(),
-        };
-        let (to_loader, work) = mpsc::channel();
-        // The receiver is alive: it is in this function.
-        let _ = to_loader.send(Work::Scan);
-        let shared = Arc::clone(&hotplug.shared);
-        let listener = move || receive(&socket, &stop, &shared, &to_loader);
-        hotplug.threads.push(thread::Builder::new().name("hotplug".into()).spawn(listener)?);
+        let (mut hotplug, work) = Self::listen(Arc::clone(&drivers), KERNEL_GROUP)?;
         let shared = Arc::clone(&hotplug.shared);
         let loader = move || load(&work, &drivers, &sys, &shared, &log);
         hotplug.threads.push(thread::Builder::new().name("drivers".into()).spawn(loader)?);
         Ok(hotplug)
     }
 
+    /// Where udevd runs, it loads the drivers, and the kernel those of filesystems by modprobe. This only
+    /// waits, first until `settle` returns, which waits for udevd. Returns at once.
+    pub fn beside_udev(settle: impl FnOnce() + Send + 'static) -> Result<Self, HotplugError> {
+        let (mut hotplug, work) = Self::listen(Arc::default(), KERNEL_GROUP | UDEV_GROUP)?;
+        drop(work);
+        let shared = Arc::clone(&hotplug.shared);
+        let waiter = move || {
+            settle();
+            shared.set_coldplugged();
+        };
+        hotplug.threads.push(thread::Builder::new().name("udev".into()).spawn(waiter)?);
+        Ok(hotplug)
+    }
+
+    /// Begins to listen, with the first piece of work for whoever loads drivers.
+    fn listen(
+        drivers: Arc<Drivers>,
+        groups: u32,
+    ) -> Result<(Self, mpsc::Receiver<Work>), HotplugError> {
+        let socket = open(groups).map_err(io::Error::from)?;
+        let stop =
+            eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(io::Error::from)?;
+        let mut hotplug =
+            Self { drivers, shared: Arc::default(), stop: stop.try_clone()?, threads: Vec::new() };
+        let (to_loader, work) = mpsc::channel();
+        // The receiver is alive: it is in this function.
+        let _ = to_loader.send(Work::Scan);
+        let shared = Arc::clone(&hotplug.shared);
+        let listener = move || receive(&socket, &stop, &shared, &to_loader);
+        hotplug.threads.push(thread::Builder::new().name("hotplug".into()).spawn(listener)?);
+        Ok((hotplug, work))
+    }
+
     /// The drivers, for those that are loaded by name.
-    pub fn drivers(&self) -> &Drivers {
+    pub fn drivers(&self) -> &Arc<Drivers> {
         &self.drivers
     }
 
@@ -148,6 +169,11 @@ impl Shared {
         self.events.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn set_coldplugged(&self) {
+        self.coldplugged.store(true, Ordering::Release);
+        self.wake();
+    }
+
     fn wake(&self) {
         *self.events() += 1;
         self.changed.notify_all();
@@ -158,12 +184,12 @@ impl Shared {
     }
 }
 
-fn listen() -> rustix::io::Result<OwnedFd> {
+fn open(groups: u32) -> rustix::io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, Some(KOBJECT_UEVENT))?;
     // Needs CAP_NET_ADMIN, which the controller has; without it the default size has to do.
     let _ = sockopt::set_socket_recv_buffer_size_force(&socket, QUEUE_BYTES);
-    bind(&socket, &SocketAddrNetlink::new(0, KERNEL_GROUP))?;
+    bind(&socket, &SocketAddrNetlink::new(0, groups))?;
     Ok(socket)
 }
 
@@ -184,6 +210,8 @@ fn receive(socket: &OwnedFd, stop: &OwnedFd, shared: &Shared, to_loader: &mpsc::
                         .and_then(|from| SocketAddrNetlink::try_from(from).ok())
                         .is_some_and(|from| from.pid() == 0);
                     if !kernel {
+                        // udevd, if it is listened to: news, but no work. Nobody else may speak there.
+                        shared.wake();
                         continue;
                     }
                     let message = buffer.get(..length).unwrap_or_default();
@@ -200,7 +228,7 @@ fn receive(socket: &OwnedFd, stop: &OwnedFd, shared: &Shared, to_loader: &mpsc::
                 Err(_) => break,
             };
             if let Some(work) = work {
-                // The loader ends after this thread, when nobody sends any more.
+                // The loader ends after this thread, when nobody sends any more. Beside udevd there is none.
                 let _ = to_loader.send(work);
             }
             shared.wake();
@@ -222,8 +250,7 @@ fn load(
         match work {
             Work::Scan => {
                 drivers.coldplug(sys, log, &|| shared.go_on());
-                shared.coldplugged.store(true, Ordering::Release);
-                shared.wake();
+                shared.set_coldplugged();
             }
             Work::Load(modalias) => {
                 drivers.load_for(&modalias, log);

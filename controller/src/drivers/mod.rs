@@ -38,12 +38,28 @@ use crate::{cmdline::CmdLine, log::Log, sys::kmod};
 const COLDPLUG_PASSES: usize = 8;
 
 /// The modules of one kernel, and what has been loaded of them. May be shared between threads.
+///
+/// The default has none: who asks for one is told that there is no such module.
 pub struct Drivers {
     directory: PathBuf,
     modules: Modules,
     /// Parsed by the first who needs them: filesystems are loaded by name, and need not wait for it.
-    aliases: LazyLock<Aliases, Box<dyn FnOnce() -> Aliases + Send>>,
+    aliases: Later<Aliases>,
     rules: Rules,
+}
+
+type Later<T> = LazyLock<T, Box<dyn FnOnce() -> T + Send>>;
+
+impl Default for Drivers {
+    /// A kernel without modules.
+    fn default() -> Self {
+        Self {
+            directory: PathBuf::new(),
+            modules: Modules::default(),
+            aliases: LazyLock::new(Box::new(Aliases::default)),
+            rules: Rules::default(),
+        }
+    }
 }
 
 impl Drivers {

@@ -71,3 +71,15 @@ impl Link {
         Some(Self { index, name: name?, mac: mac?, up, carrier })
     }
 }
+
+/// The index and the name of a link that is up and has somebody at the other end, but is not the loopback;
+/// from the payload of an `RTM_NEWLINK` message.
+pub(super) fn with_carrier(payload: &[u8]) -> Option<(u32, String)> {
+    let index = number32(payload, 4)?;
+    let flags = number32(payload, 8)?;
+    let on = |flag: i32| flags & flag as u32 != 0;
+    let mut attributes = attributes(payload.get(FIXED..)?);
+    let (_, name) = attributes.find(|(kind, _)| *kind == IFLA_IFNAME)?;
+    let usable = on(libc::IFF_UP) && on(libc::IFF_LOWER_UP) && !on(libc::IFF_LOOPBACK);
+    usable.then(|| (index, text(name)))
+}

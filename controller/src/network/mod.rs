@@ -134,6 +134,17 @@ pub fn bring_up(
     })
 }
 
+/// The network that somebody else has brought up, such as dracut or an administrator's script: the name of
+/// a link that has a carrier and an address for other networks, and that address. `None` if there is none.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn standing() -> Result<Option<(String, Cidr)>, NetworkError> {
+    let asking = || kernel_error("asking the kernel for its addresses");
+    let mut kernel = Netlink::open().map_err(asking())?;
+    Ok(kernel.addresses_in_use().map_err(asking())?.into_iter().next())
+}
+
 fn kernel_error(what: impl Into<String>) -> impl FnOnce(io::Error) -> NetworkError {
     move |source| NetworkError::Kernel { what: what.into(), source }
 }

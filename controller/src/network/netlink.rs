@@ -1,6 +1,7 @@
 //! Links, addresses and routes, by rtnetlink.
 
 use std::{
+    collections::BTreeMap,
     io,
     net::Ipv4Addr,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
@@ -15,7 +16,7 @@ use rustix::net::{
 };
 
 use super::{
-    link::Link,
+    link::{self, Link},
     wire::{self, Request, attributes, messages, number32},
 };
 
@@ -69,6 +70,28 @@ impl Netlink {
             }
         })?;
         Ok(links)
+    }
+
+    /// The addresses that other networks can reach, of links of any kind that have a carrier; with the
+    /// links' names.
+    pub(super) fn addresses_in_use(&mut self) -> io::Result<Vec<(String, Cidr)>> {
+        let mut links: BTreeMap<u32, String> = BTreeMap::new();
+        self.request(Request::dump(libc::RTM_GETLINK, &[0; LINK_FIXED]), |kind, payload| {
+            if kind == libc::RTM_NEWLINK {
+                links.extend(link::with_carrier(payload));
+            }
+        })?;
+        let mut found = Vec::new();
+        let all = Request::dump(libc::RTM_GETADDR, &address_fixed(0, 0));
+        self.request(all, |kind, payload| {
+            let name = number32(payload, 4).and_then(|index| links.get(&index));
+            // The fourth byte of struct ifaddrmsg is the scope.
+            let worldwide = payload.get(3) == Some(&libc::RT_SCOPE_UNIVERSE);
+            if kind == libc::RTM_NEWADDR && worldwide {
+                found.extend(name.cloned().zip(address_of(payload)));
+            }
+        })?;
+        Ok(found)
     }
 
     /// Switches a link on.

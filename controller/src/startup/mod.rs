@@ -5,6 +5,7 @@ pub mod scripts;
 
 use std::{
     fs, io,
+    os::unix::process::CommandExt as _,
     path::Path,
     process::{Command, Stdio},
     time::Duration,
@@ -101,7 +102,9 @@ fn needs_guard(health: &Health) -> bool {
 /// From its copy, because this program's own file goes with the initramfs.
 fn start_guard() -> io::Result<()> {
     let mut command = Command::new(PROGRAM);
-    command.arg("guard").current_dir(RUN_DIR);
+    // systemd ends what still runs in its initramfs, but for those with this sign:
+    // <https://systemd.io/ROOT_STORAGE_DAEMONS/>. No other init minds it.
+    command.arg0("@gse-controller").arg("guard").current_dir(RUN_DIR);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.spawn().map(drop)
 }

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use gse_controller::network::NetworkError;
+use gse_controller::network::{NetworkError, standing};
 use lab::{Dnsmasq, Host, server_socket, slow_switch};
 use nix::{
     mount::{MsFlags, mount},
@@ -289,4 +289,27 @@ fn a_network_that_is_turned_off_is_not_touched() {
     server.ip("link set s0 up");
     assert!(matches!(machine.bring_up("", "ip=off"), Err(NetworkError::Off)));
     assert!(machine.ip("link show dev m0").contains("state DOWN"));
+}
+
+#[test]
+fn a_network_that_stands_is_found_on_links_of_any_kind_but_not_without_a_carrier() {
+    let (machine, server) = pair();
+    let standing = || machine.run(standing).unwrap().map(|(name, at)| (name, at.to_string()));
+    machine.ip("link set lo up");
+    machine.ip("addr add 10.77.9.7/24 dev m0");
+    machine.ip("link set m0 up");
+    assert_eq!(standing(), None);
+    machine.when_link(&["m0", "LOWER_UP"], || {
+        server.ip("link set s0 up");
+    });
+    assert_eq!(standing(), Some(("m0".to_owned(), "10.77.9.7/24".to_owned())));
+    // One of a script's making, beside a card that has no address.
+    machine.ip("addr del 10.77.9.7/24 dev m0");
+    assert_eq!(standing(), None);
+    machine.ip("link add link m0 name lab type macvlan");
+    machine.ip("addr add 10.77.7.7/16 dev lab");
+    machine.when_link(&["lab", "LOWER_UP"], || {
+        machine.ip("link set lab up");
+    });
+    assert_eq!(standing(), Some(("lab".to_owned(), "10.77.7.7/16".to_owned())));
 }

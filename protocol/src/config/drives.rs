@@ -134,8 +134,8 @@ impl fmt::Display for Filesystem {
 }
 
 /// A number of bytes, written with K, M, G or T (powers of 1024).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Size(pub u64);
 
 impl FromStr for Size {
@@ -158,6 +158,12 @@ impl FromStr for Size {
             .and_then(|n| n.checked_mul(1 << shift))
             .map(Self)
             .ok_or_else(|| format!("{text:?} is no size like 512M or 20G"))
+    }
+}
+
+impl From<Size> for String {
+    fn from(size: Size) -> Self {
+        size.0.to_string()
     }
 }
 

@@ -1,11 +1,11 @@
 //! `controller/mounts.toml`: what is mounted over the read-only root.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Error, drives::Size};
 
 /// The whole file.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Mounts {
     /// Directories in memory, which forget everything at the next boot.
@@ -37,7 +37,7 @@ impl Default for Mounts {
 }
 
 /// A directory in memory.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tmpfs {
     /// Absolute path in the image.
@@ -53,13 +53,19 @@ pub struct Tmpfs {
 }
 
 /// Permissions, written as an octal string such as `"1777"`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Mode(pub u32);
 
 impl Default for Mode {
     fn default() -> Self {
         Self(0o755)
+    }
+}
+
+impl From<Mode> for String {
+    fn from(mode: Mode) -> Self {
+        format!("{:04o}", mode.0)
     }
 }
 
@@ -73,7 +79,7 @@ impl TryFrom<String> for Mode {
 }
 
 /// A directory of USERDATAFS that appears elsewhere.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Bind {
     /// Relative to USERDATAFS, made where it is missing.

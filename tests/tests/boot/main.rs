@@ -3,6 +3,7 @@
 
 mod debian;
 mod disks;
+mod dracut;
 mod fallback;
 mod hardware;
 mod health;

@@ -40,6 +40,8 @@ pub(crate) const DRACUT: &str = dracut!("");
 const DRACUT_SAME: &str = dracut!(" --drivers \"$DRIVERS\"");
 const DRACUT_ZSTD: &str =
     dracut!(" --drivers \"$DRIVERS\" --zstd --omit \"crypt dm nvdimm systemd\"");
+/// The other image with the controller in it.
+pub(crate) const GSE_DRACUT: &str = "\"$GSE\" --build-controller=\"$MODULES\" --config=\"$CONFIG\" --image=dracut --output=\"$OUT\" --force >/dev/null";
 const MKINITRAMFS: &str = "mkinitramfs -d \"$CONF\" -o \"$OUT\" \"$KVER\"";
 const MKTIRFS: &str = "mktirfs -o \"$OUT\" -m no --include-modules=\"${DRIVERS// /,}\" \"$KVER\"";
 
@@ -88,6 +90,8 @@ pub(crate) fn measure(scratch: &Scratch, runs: usize) -> Result<Section> {
         say(&format!("an initramfs: {}", peer.name));
         let out = scratch.path("peer.img");
         let command = inside(Command::new(peer.line), &peer.kernel)?
+            .with("GSE", program("gse")?)
+            .with("CONFIG", lab.config())
             .with("DRIVERS", &drivers)
             .with("CONF", &conf)
             .with("OUT", &out);
@@ -100,7 +104,7 @@ pub(crate) fn measure(scratch: &Scratch, runs: usize) -> Result<Section> {
     Ok(Section { name: "initramfs", rows, commands })
 }
 
-fn peers(kernel: &Kernel, same: &Kernel) -> [Peer; 5] {
+fn peers(kernel: &Kernel, same: &Kernel) -> [Peer; 6] {
     let quicker = Target::AtMost(1.0);
     let peer = |name, line, kernel: &Kernel, time, size| Peer {
         name,
@@ -111,6 +115,7 @@ fn peers(kernel: &Kernel, same: &Kernel) -> [Peer; 5] {
     };
     let (time, size) = (Target::AtMost(1.0 / 50.0), Target::AtMost(1.0 / 3.0));
     [
+        peer("gse, as dracut's image", GSE_DRACUT, kernel, Target::None, Target::None),
         peer("dracut, same drivers", DRACUT_SAME, same, time, size),
         peer("dracut, its own choice of drivers", DRACUT, kernel, time, size),
         peer(
