@@ -4,9 +4,11 @@
 
 use gse_protocol::config::{
     Boot, Drives, Error, Machines, Mounts, Network, Sources,
+    bundle::{File, Files},
     drives::{Extent, Size},
     machines::{Identity, wild},
     network::Cidr,
+    system::{self, Desired},
 };
 use proptest::prelude::*;
 
@@ -208,12 +210,13 @@ fn values_that_could_only_fail_on_the_machine_are_refused() {
         (
             "mounts",
             "[[bind]]\nfrom = \"../x\"\nto = \"/x\"\n".to_owned(),
-            "is no path below USERDATAFS",
+            "is neither a path below USERDATAFS nor an absolute one",
         ),
+        ("mounts", "[[bind]]\nfrom = \"/x\"\nto = \"/x\"\n".to_owned(), "fine"),
         (
             "mounts",
-            "[[bind]]\nfrom = \"/x\"\nto = \"/x\"\n".to_owned(),
-            "is no path below USERDATAFS",
+            "[[overlay]]\nlower = \"/x\"\nupper = \"u\"\nwork = \"/w\"\n".to_owned(),
+            "is no absolute path",
         ),
         ("mounts", "[[bind]]\nfrom = \"x\"\nto = \"x\"\n".to_owned(), "is no absolute path"),
         ("mounts", "userdata = \"u\"\n".to_owned(), "is no absolute path"),
@@ -222,6 +225,12 @@ fn values_that_could_only_fail_on_the_machine_are_refused() {
             "machines",
             "[[machine]]\nhostname = \"lab-{seriall}\"\n".to_owned(),
             "may only have letters",
+        ),
+        ("machines", "[[machine]]\nroom = \"a/b\"\n".to_owned(), "is no name of a folder"),
+        (
+            "machines",
+            "[[machine]]\nmatch.name = \"x*\"\nhostname = \"x\"\n".to_owned(),
+            "cannot give a name",
         ),
         ("machines", "[[machine]]\nhostname = \"my lab\"\n".to_owned(), "may only have letters"),
         ("machines", "[[machine]]\nhostname = \"\"\n".to_owned(), "may only have letters"),
@@ -318,9 +327,10 @@ fn a_pattern_of_many_stars_is_soon_answered() {
 
 #[test]
 fn hardware_addresses_match_however_they_are_written() {
-    let machines = Machines::parse("[[machine]]\nmatch.mac = \"52:54:00:AB:*\"\n").unwrap();
+    let text = "[[machine]]\nmatch.mac = \"52:54:00:AB:*\"\nroom = \"b12\"\n";
+    let machines = Machines::parse(text).unwrap();
     let identity = Identity { macs: vec!["52:54:00:ab:cd:ef".to_owned()], serial: None };
-    assert!(machines.find(&identity).is_some());
+    assert_eq!(machines.room(&identity).as_deref(), Some("b12"));
     let network = Network::parse("[[interface]]\nmatch.mac = \"52:54:00:AB:*\"\n").unwrap();
     assert_eq!(network.interface[0].matches.mac.as_deref(), Some("52:54:00:ab:*"));
 }
@@ -348,6 +358,36 @@ fn parse_all(text: &str) {
     for file in ["sources", "boot", "network", "drives", "mounts", "machines"] {
         mistake(file, text);
     }
+    let system: Files = SYSTEM.map(|name| (name.to_owned(), file(text))).into();
+    let found = system::mistakes(&system);
+    let lines = 0..=text.lines().count();
+    assert!(found.iter().all(|e| lines.contains(&e.line)), "{found:?}");
+    // What has no mistake can be applied.
+    if found.is_empty() {
+        Desired::new(&system, &Machines::default(), &Identity::default()).unwrap();
+    }
+}
+
+const SYSTEM: [&str; 15] = [
+    "hostname",
+    "hosts",
+    "fstab",
+    "net",
+    "locale.gen",
+    "timezone",
+    "consolefont",
+    "keymaps",
+    "grub",
+    "sshd",
+    "ssh.pub",
+    "runlevels",
+    "links",
+    "owners",
+    "scripts/x",
+];
+
+fn file(text: &str) -> File {
+    File { mode: 0o644, bytes: text.as_bytes().to_vec() }
 }
 
 /// A shell's `*` and `?`, in the way that is plainly right and far too slow.
