@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use gse_protocol::config::{Bundle, drives::Filesystem, system};
+use gse_protocol::config::{Bundle, Mounts, drives::Filesystem, system::Desired};
 
 use super::{Machine, SYS, leave_program, slots::Slots};
 use crate::{
@@ -68,11 +68,19 @@ fn make_ready(
     let slot = log.phase("health check", || check(machine, slots, chosen, slot))?;
     // A configuration that cannot be applied leaves the system as it was, and that one boots.
     let userdata = slots.found().userdata.as_ref();
-    let configured =
-        log.phase("configure", || configure(machine, config, userdata.is_some(), &slot));
-    if let Err(e) = configured {
+    let identity = network::identity(Path::new(SYS));
+    let desired = Desired::new(&config.system, &config.machines, &identity);
+    let links = desired.as_ref().map(|desired| desired.links.clone()).unwrap_or_default();
+    let over = config.mounts.clone().with(&links);
+    let left_alone = log.phase("configure", || {
+        let desired = desired?;
+        let points = mounts::mount_points(&over, userdata.is_some());
+        configure::bring(&slot.root(), &slot.top().join(FOLDER), &desired, &points, log)
+    });
+    let left_alone = left_alone.unwrap_or_else(|e| {
         log.warn(format_args!("the configuration was not applied: {}", reason(&e)));
-    }
+        Vec::new()
+    });
     open_cycle(slot.top(), serial)?;
     let root = log.phase("clean up", || read_only(slot))?;
     let handover = log.phase("mounts", || -> Result<_> {
@@ -80,7 +88,7 @@ fn make_ready(
         check_init(root.path(), &handover.init)?;
         // From here on there are mounts on it: what undoes them is `leave_root`, not a drop.
         let root = root.keep();
-        mount_over(config, userdata, (&device, filesystem), &root, log)?;
+        mount_over(&over, userdata, (&device, filesystem), &root, log)?;
         Ok(handover)
     })?;
     let report = BootReport {
@@ -89,6 +97,7 @@ fn make_ready(
         version,
         serial: serial.0,
         config_serial: config.serial.0,
+        left_alone,
         phases: log.timings(),
     };
     report.store()?;
@@ -124,29 +133,6 @@ fn check<'m>(
     Ok(slot)
 }
 
-/// Phase 7: the files of the configuration.
-fn configure(
-    machine: &Machine,
-    config: &Bundle,
-    userdata: bool,
-    slot: &OpenSlot<'_>,
-) -> Result<()> {
-    let identity = network::identity(Path::new(SYS));
-    let desired = system::files(&config.system, &config.machines, &identity);
-    let points = mounts::mount_points(&config.mounts, userdata);
-    let (root, gse) = (slot.root(), slot.top().join(FOLDER));
-    let before = configure::load(&gse)?;
-    let paths = desired.keys().chain(before.file.keys()).chain(&points);
-    let current = configure::current(&root, paths)?;
-    let (changes, after) = configure::plan(&desired, &points, &before, &current)?;
-    if changes.is_empty() {
-        machine.log.debug("the system has its configuration already");
-        return Ok(());
-    }
-    machine.log.info(format_args!("applying the configuration ({} changes)", changes.len()));
-    configure::run(&root, &gse, &changes, &before, &after, &machine.log)
-}
-
 /// The life cycle begins: until the system says otherwise, this startup has failed.
 fn open_cycle(top: &Path, serial: gse_protocol::Serial) -> Result<()> {
     let records = Records::create(top)?;
@@ -167,7 +153,7 @@ fn read_only(mut slot: OpenSlot<'_>) -> Result<Mounted<'_>> {
 
 /// Phase 9.
 fn mount_over(
-    config: &Bundle,
+    over: &Mounts,
     userdata: Option<&Place>,
     (device, filesystem): (&Path, Filesystem),
     root: &Path,
@@ -175,8 +161,8 @@ fn mount_over(
 ) -> Result<()> {
     let userdata = userdata
         .and_then(|place| Some((place.device.as_path(), place.filesystem.as_ref()?.kind.as_str())));
-    mounts::mount_all(root, &config.mounts, userdata, log)?;
-    if !config.mounts.tmpfs.iter().any(|tmpfs| tmpfs.path == "/etc") {
+    mounts::mount_all(root, over, userdata, log)?;
+    if !over.tmpfs.iter().any(|tmpfs| tmpfs.path == "/etc") {
         return Ok(());
     }
     let options = match filesystem {
@@ -186,7 +172,7 @@ fn mount_over(
     let line = format!("{} / {filesystem} {options} 0 0", device.display());
     let etc = root.join("etc");
     let fstab = etc.join("fstab");
-    let mounted = mounts::mount_points(&config.mounts, userdata.is_some());
+    let mounted = mounts::mount_points(over, userdata.is_some());
     let text = mounts::fstab(&fs::read_to_string(&fstab).unwrap_or_default(), &line, &mounted);
     files::replace(&fstab, text.as_bytes(), 0o644).context("writing /etc/fstab")?;
     services::install(&etc)
