@@ -2,13 +2,15 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+use std::{fs, path::Path};
+
 use gse_protocol::config::{
     Boot, Drives, Error, Machines, Mounts, Network, Sources,
     bundle::{File, Files},
     drives::{Extent, Size},
     machines::{Identity, wild},
     network::Cidr,
-    system::{self, Desired},
+    system::{self, Desired, links::Links},
 };
 use proptest::prelude::*;
 
@@ -354,6 +356,63 @@ fn names_of_machines_are_valid_host_names() {
     }
 }
 
+/// The configuration that comes with GSE, read from its directory.
+fn shipped() -> Files {
+    fn read(folder: &Path, name: &str, out: &mut Files) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = format!("{name}{}", path.file_name().unwrap().to_str().unwrap());
+            if path.is_dir() {
+                read(&path, &format!("{name}/"), out);
+            } else {
+                out.insert(name, file(&fs::read_to_string(path).unwrap()));
+            }
+        }
+    }
+    let mut files = Files::new();
+    read(
+        &Path::new(env!("CARGO_MANIFEST_DIR")).join("../config.d/controller/system"),
+        "",
+        &mut files,
+    );
+    files
+}
+
+#[test]
+fn every_kind_of_file_is_shown_and_means_something_when_it_is_switched_on() {
+    let shipped = shipped();
+    assert_eq!(system::mistakes(&shipped), []);
+    let machine = Identity { macs: vec!["52:54:00:ab:cd:ef".to_owned()], serial: None };
+    let desired = Desired::new(&shipped, &Machines::default(), &machine).unwrap();
+    assert_eq!(desired.files.keys().collect::<Vec<_>>(), ["etc/hosts"]);
+    for name in SYSTEM {
+        assert!(shipped.contains_key(name), "{name}");
+    }
+    // A line that begins with `#` alone is a setting.
+    let on = |(name, shipped): (&String, &File)| {
+        let text = String::from_utf8(shipped.bytes.clone()).unwrap();
+        let line = |line: &str| match line.strip_prefix('#') {
+            Some(setting) if !setting.starts_with([' ', '!']) && !setting.is_empty() => {
+                setting.to_owned()
+            }
+            _ => line.to_owned(),
+        };
+        let text = text.lines().map(line).collect::<Vec<_>>().join("\n");
+        (name.clone(), file(&text.replace("AAAAC3Nza…", SSH_KEY)))
+    };
+    let mut on: Files = shipped.iter().map(on).collect();
+    on.insert("files/etc/sudoers.d/lab".to_owned(), file("x"));
+    assert_eq!(system::mistakes(&on), []);
+    let desired = Desired::new(&on, &Machines::default(), &machine).unwrap();
+    assert_eq!(desired.files.len(), 11, "{:?}", desired.files.keys());
+    assert!(!desired.runlevels.is_empty() && !desired.keys.is_empty());
+    assert!(!desired.scripts.is_empty() && desired.timezone.is_some());
+    let Links { symlinks, binds, overlays, tmpfs } = desired.links;
+    assert_eq!([symlinks.len(), binds.len(), overlays.len(), tmpfs.len()], [1; 4]);
+}
+
+const SSH_KEY: &str = "AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl";
+
 fn parse_all(text: &str) {
     for file in ["sources", "boot", "network", "drives", "mounts", "machines"] {
         mistake(file, text);
@@ -383,7 +442,7 @@ const SYSTEM: [&str; 15] = [
     "runlevels",
     "links",
     "owners",
-    "scripts/x",
+    "scripts/example",
 ];
 
 fn file(text: &str) -> File {

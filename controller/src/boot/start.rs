@@ -84,6 +84,9 @@ fn make_ready(
     open_cycle(slot.top(), serial)?;
     let root = log.phase("clean up", || read_only(slot))?;
     let handover = log.phase("mounts", || -> Result<_> {
+        if !over.overlay.is_empty() {
+            machine.hotplug.drivers().load_named("overlay", log);
+        }
         let handover = Handover::new(&machine.cmdline, &config.boot.init.path, &[]);
         check_init(root.path(), &handover.init)?;
         // From here on there are mounts on it: what undoes them is `leave_root`, not a drop.

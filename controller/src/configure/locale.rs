@@ -8,10 +8,10 @@ use std::{
     fs::{self, File},
     io::{self, Read as _},
     os::{
-        fd::AsRawFd as _,
+        fd::{AsRawFd as _, OwnedFd},
         unix::{fs::PermissionsExt as _, process::CommandExt as _},
     },
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     thread,
     time::Duration,
@@ -81,26 +81,13 @@ fn alone(
     unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_FS).context("unsharing mounts")?;
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     mount_change("/", private).context("keeping mounts to this thread")?;
-    let memory = |path: &str, from: Option<&Path>| -> Result<()> {
-        let dir = inside::open_directory(root, Path::new(path))?;
-        let dir = dir.with_context(|| format!("the image has no directory /{path}"))?;
-        let reach = Path::new("/proc/self/fd").join(dir.as_raw_fd().to_string());
-        match from {
-            None => mount::mount(Path::new("tmpfs"), &reach, "tmpfs", MountFlags::NODEV, "")?,
-            Some(from) => mount::bind(from, &reach)?,
-        }
-        Ok(())
-    };
-    let etc = inside::open_directory(root, Path::new("etc"))?.context("the image has no /etc")?;
-    memory("etc", None)?;
-    let covered = Path::new("/proc/self/fd").join(etc.as_raw_fd().to_string());
-    let cover = inside::open_directory(root, Path::new("etc"))?.context("the image has no /etc")?;
-    let cover = Path::new("/proc/self/fd").join(cover.as_raw_fd().to_string());
-    copy_content(&covered, &cover)?;
-    memory(LOCALES, None)?;
-    memory("dev", Some(Path::new("/dev")))?;
-    memory("proc", Some(Path::new("/proc")))?;
-    memory("tmp", None)?;
+    let image = hold(root, "etc")?;
+    cover(root, "etc", None)?;
+    copy_content(&image.1, &hold(root, "etc")?.1)?;
+    cover(root, LOCALES, None)?;
+    cover(root, "tmp", None)?;
+    cover(root, "dev", Some("/dev"))?;
+    cover(root, "proc", Some("/proc"))?;
 
     chroot(root).context("entering the image")?;
     std::env::set_current_dir("/").context("entering the image")?;
@@ -129,6 +116,24 @@ fn alone(
     Ok(made)
 }
 
+/// A directory of the image: held open, and as a path by which this process reaches it.
+fn hold(root: &Path, path: &str) -> Result<(OwnedFd, PathBuf)> {
+    let dir = inside::open_directory(root, Path::new(path))?;
+    let dir = dir.with_context(|| format!("the image has no directory /{path}"))?;
+    let reach = Path::new("/proc/self/fd").join(dir.as_raw_fd().to_string());
+    Ok((dir, reach))
+}
+
+/// Mounts a directory of this machine over one of the image, or one in memory.
+fn cover(root: &Path, path: &str, by: Option<&str>) -> Result<()> {
+    let covered = hold(root, path)?;
+    match by {
+        Some(own) => mount::bind(Path::new(own), &covered.1)?,
+        None => mount::mount(Path::new("tmpfs"), &covered.1, "tmpfs", MountFlags::NODEV, "")?,
+    }
+    Ok(())
+}
+
 /// The end of a file, for a message.
 fn tail(file: &Path) -> String {
     let text = fs::read(file).unwrap_or_default();
@@ -144,7 +149,7 @@ fn tail(file: &Path) -> String {
 fn wait(mut child: Child, limit: Duration) -> Result<Option<ExitStatus>> {
     let pid = Pid::from_child(&child);
     let end = pidfd_open(pid, PidfdFlags::empty()).context("waiting for a program")?;
-    let limit = Timespec { tv_sec: limit.as_secs().try_into().unwrap_or(i64::MAX), tv_nsec: 0 };
+    let limit = Timespec::try_from(limit).context("waiting for a program")?;
     let ended = poll(&mut [PollFd::new(&end, PollFlags::IN)], Some(&limit));
     let in_time = ended.context("waiting for a program")? > 0;
     // In any case: nothing of it may go on.
@@ -171,4 +176,26 @@ fn collect(folder: &Path, name: &str, out: &mut BTreeMap<String, Thing>) -> io::
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    fn shell(script: &str, limit: Duration) -> Option<ExitStatus> {
+        let child = Command::new("/bin/sh").args(["-c", script]).process_group(0).spawn();
+        wait(child.unwrap(), limit).unwrap()
+    }
+
+    #[test]
+    fn a_program_that_takes_too_long_is_killed_with_all_that_it_started() {
+        let began = Instant::now();
+        assert_eq!(shell("sleep 1000 & sleep 1000", Duration::from_millis(100)), None);
+        assert!(began.elapsed() < Duration::from_secs(500));
+        let limit = Duration::from_secs(1000);
+        assert_eq!(shell("exit 3", limit).and_then(|status| status.code()), Some(3));
+    }
 }

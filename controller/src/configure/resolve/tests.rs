@@ -186,7 +186,10 @@ fn keys_are_the_users_own_and_nobody_elses() {
 
 #[test]
 fn scripts_run_where_the_init_looks_for_them() {
-    let desired = desired(&[("scripts/quota", "#!/bin/sh\n"), ("scripts/bye.stop", "#!/bin/sh\n")]);
+    let desired = desired(&[
+        ("scripts/quota", "#!/bin/sh\nexit 0\n"),
+        ("scripts/bye.stop", "#!/bin/sh\nexit 0\n"),
+    ]);
     let (wishes, _) = resolve(&desired, &openrc()).unwrap();
     assert_eq!(
         wishes.things.keys().collect::<Vec<_>>(),

@@ -106,7 +106,9 @@ impl Desired {
                     }
                 }
                 Some(Name::Script(name)) => {
-                    out.scripts.insert(name.to_owned(), file.bytes.clone());
+                    if lines(&text()?).next().is_some() {
+                        out.scripts.insert(name.to_owned(), file.bytes.clone());
+                    }
                 }
                 None => return Err(unknown(path)),
             }
