@@ -291,7 +291,7 @@ fn masks_hold_on_to_the_machines_own_until_they_go() {
     let two =
         [("hosts", "::1 two\n"), ("keymaps", "keymap=\"us\"\n"), ("timezone", "Europe/Berlin\n")];
     let left = system.apply(&two).unwrap();
-    let masked = ["/etc/conf.d/keymaps", "/etc/hosts", "/etc/conf.d/consolefont"];
+    let masked = ["/etc/hosts", "/etc/conf.d/keymaps", "/etc/conf.d/consolefont"];
     assert_eq!(left, masked.map(|path| format!("{path} (masked on this machine)")));
     assert_eq!(system.read("etc/hosts"), mine);
     assert_eq!(system.read("etc/conf.d/keymaps"), "keymap=\"de\"\n");

@@ -1,9 +1,6 @@
 //! What only the image knows: its users, services and time zones. Read before anything is decided.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::Path,
-};
+use std::{collections::BTreeMap, path::Path};
 
 use anyhow::Result;
 use gse_protocol::config::{near, system::Desired};
@@ -55,9 +52,9 @@ pub enum Init {
     /// OpenRC.
     OpenRc {
         /// Names in `/etc/init.d`.
-        services: BTreeSet<String>,
+        services: Vec<String>,
         /// Names in `/etc/runlevels`.
-        runlevels: BTreeSet<String>,
+        runlevels: Vec<String>,
     },
     /// systemd.
     Systemd {
@@ -75,17 +72,16 @@ impl Image {
     /// Those of the system.
     pub fn read(root: &Path, desired: &Desired) -> Result<Self> {
         let text = |path: &str| -> Result<String> {
-            let bytes = match desired.files.get(path) {
+            let bytes = match desired.file(path) {
                 Some(wanted) => Some(wanted.file.bytes.clone()),
                 None => inside::read(root, Path::new(path))?,
             };
             Ok(String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned())
         };
         let init = match inside::list(root, "etc/runlevels")? {
-            Some(runlevels) => Init::OpenRc {
-                services: names(root, desired, "etc/init.d")?.into_iter().collect(),
-                runlevels: runlevels.into_iter().collect(),
-            },
+            Some(runlevels) => {
+                Init::OpenRc { services: names(root, desired, "etc/init.d")?, runlevels }
+            }
             None => systemd(root, desired, text)?,
         };
         let zone = match &desired.timezone {
@@ -98,7 +94,7 @@ impl Image {
 
 fn names(root: &Path, desired: &Desired, folder: &str) -> Result<Vec<String>> {
     let mut names = inside::list(root, folder)?.unwrap_or_default();
-    let own = desired.files.keys().filter_map(|path| path.strip_prefix(folder)?.strip_prefix('/'));
+    let own = desired.files.iter().filter_map(|f| f.path.strip_prefix(folder)?.strip_prefix('/'));
     names.extend(own.map(str::to_owned));
     Ok(names)
 }

@@ -4,7 +4,6 @@
 //! image is only read, whatever the program does, and what it made is then applied as any other file.
 
 use std::{
-    collections::BTreeMap,
     fs::{self, File},
     io::{self, Read as _},
     os::{
@@ -26,7 +25,7 @@ use rustix::{
     process::{Pid, PidfdFlags, Signal, chroot, kill_process_group, pidfd_open},
 };
 
-use super::{OwnedFile, Thing};
+use super::{OwnedFile, Thing, Wanted};
 use crate::{
     copy::copy_content,
     inside,
@@ -51,7 +50,7 @@ pub(super) fn generate(
     list: &[u8],
     limit: Duration,
     log: &Log,
-) -> Result<Option<BTreeMap<String, Thing>>> {
+) -> Result<Option<Vec<Wanted>>> {
     let there = |path: &&str| inside::read(root, Path::new(path)).is_ok_and(|file| file.is_some());
     let Some(program) = PROGRAMS.into_iter().find(there) else {
         log.warn(
@@ -72,12 +71,7 @@ pub(super) fn generate(
     made.context("making locales").map(Some)
 }
 
-fn alone(
-    root: &Path,
-    program: &str,
-    list: &[u8],
-    limit: Duration,
-) -> Result<BTreeMap<String, Thing>> {
+fn alone(root: &Path, program: &str, list: &[u8], limit: Duration) -> Result<Vec<Wanted>> {
     unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_FS).context("unsharing mounts")?;
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     mount_change("/", private).context("keeping mounts to this thread")?;
@@ -111,7 +105,7 @@ fn alone(
         None => bail!("/{program} took longer than {} s: {}", limit.as_secs(), tail(&said)),
     }
     fs::remove_file(&said).context("removing what the program said")?;
-    let mut made = BTreeMap::new();
+    let mut made = Vec::new();
     collect(&folder, LOCALES, &mut made).context("reading what was made")?;
     Ok(made)
 }
@@ -158,7 +152,7 @@ fn wait(mut child: Child, limit: Duration) -> Result<Option<ExitStatus>> {
     Ok(in_time.then_some(status))
 }
 
-fn collect(folder: &Path, name: &str, out: &mut BTreeMap<String, Thing>) -> io::Result<()> {
+fn collect(folder: &Path, name: &str, out: &mut Vec<Wanted>) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let (path, kind) = (entry.path(), entry.file_type()?);
@@ -172,7 +166,8 @@ fn collect(folder: &Path, name: &str, out: &mut BTreeMap<String, Thing>) -> io::
             file.read_to_end(&mut bytes)?;
             let mode = file.metadata()?.permissions().mode() & 0o7777;
             let file = bundle::File { mode, bytes };
-            out.insert(name, Thing::File(OwnedFile { file, uid: 0, gid: 0 }));
+            let thing = Thing::File(OwnedFile { file, uid: 0, gid: 0 });
+            out.push(Wanted { path: name, thing, force: true });
         }
     }
     Ok(())

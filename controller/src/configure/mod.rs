@@ -13,11 +13,7 @@ mod plan;
 mod resolve;
 mod run;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::Path,
-    time::Duration,
-};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use anyhow::Result;
 use gse_protocol::config::{
@@ -41,9 +37,9 @@ pub const LOCALES_LIMIT: Duration = Duration::from_secs(15 * 60);
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Applied {
-    /// Directories that were made, by path relative to the system's root.
+    /// Directories that were made, by path relative to the system's root; what lies in one comes after it.
     #[serde(default)]
-    pub directory: BTreeSet<String>,
+    pub directory: Vec<String>,
     /// By path relative to the system's root.
     #[serde(default)]
     pub file: BTreeMap<String, AppliedFile>,
@@ -102,21 +98,23 @@ impl Default for Directory {
 /// A thing that is to be at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
+    /// Relative to the system's root.
+    pub path: String,
     /// What.
     pub thing: Thing,
     /// Whether it takes the place of what the image has there.
     pub force: bool,
 }
 
-/// All that is to be in a system, by path relative to its root.
+/// All that is to be in a system, each at a path of its own.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Wishes {
     /// Files and links.
-    pub things: BTreeMap<String, Wanted>,
-    /// Directories, such as those on which something is mounted.
-    pub directories: BTreeMap<String, Directory>,
+    pub things: Vec<Wanted>,
+    /// Directories, such as those on which something is mounted, by path relative to the system's root.
+    pub directories: Vec<(String, Directory)>,
     /// What was made of the list of locales, if it was made anew.
-    pub generated: Option<BTreeMap<String, Thing>>,
+    pub generated: Option<Vec<Wanted>>,
 }
 
 /// What is at a path in the system now.
@@ -133,10 +131,10 @@ pub enum Current {
 /// What is in the system now, as far as it matters.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Now {
-    /// By path relative to the system's root.
-    pub at: BTreeMap<String, Current>,
+    /// Each path relative to the system's root, and what is there.
+    pub at: Vec<(String, Current)>,
     /// Those of the paths that are masked: the machine's own.
-    pub masked: BTreeSet<String>,
+    pub masked: Vec<String>,
 }
 
 /// Brings the system at `root`, whose records are in `gse`, to what the configuration wants. `mount_points`
@@ -155,7 +153,7 @@ pub fn bring(
     let (mut wishes, notes) = resolve(desired, &Image::read(root, desired)?)?;
     notes.iter().for_each(|note| log.warn(note));
     for point in mount_points {
-        wishes.directories.entry(point.clone()).or_default();
+        wishes.directories.push((point.clone(), Directory::default()));
     }
     let mut now = look(root, &wishes, &before)?;
     let mut plan = plan(&wishes, &before, &now)?;

@@ -1,10 +1,10 @@
 //! What has to change in a system, and what is left alone. Pure.
 
-use std::{collections::BTreeMap, fmt};
+use std::fmt;
 
 use gse_protocol::config::system::LOCALE_GEN;
 
-use super::{Applied, AppliedFile, Current, Directory, Now, OwnedFile, Thing, Wishes};
+use super::{Applied, AppliedFile, Current, Directory, Now, OwnedFile, Thing, Wanted, Wishes};
 
 /// The changes that bring a system to what is wanted.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -83,10 +83,9 @@ pub fn plan(wishes: &Wishes, before: &Applied, now: &Now) -> Result<Plan, PlanEr
     let mut plan = Plan::default();
     // Before the list that they are made of: after a power cut between them, the list is still the old one,
     // and they are made again.
-    let generated =
-        wishes.generated.iter().flatten().map(|(path, thing)| (path, thing, true, true));
-    let things = wishes.things.iter().map(|(path, w)| (path, &w.thing, w.force, false));
-    for (path, thing, force, generated) in generated.chain(things) {
+    let generated = wishes.generated.iter().flatten().map(|wanted| (wanted, true));
+    let things = wishes.things.iter().map(|wanted| (wanted, false));
+    for (Wanted { path, thing, force }, generated) in generated.chain(things) {
         let had = before.file.get(path);
         if now.masked.contains(path) {
             plan.mask(path, had);
@@ -137,7 +136,7 @@ const NOTHING: Current = Current::Is(Thing::Nothing);
 
 impl Now {
     fn at(&self, path: &str) -> &Current {
-        self.at.get(path).unwrap_or(&NOTHING)
+        self.at.iter().find(|(at, _)| at == path).map_or(&NOTHING, |(_, current)| current)
     }
 }
 
@@ -149,38 +148,40 @@ impl Plan {
         }
     }
 
-    /// Directories come first, those that are no longer needed go last.
+    /// Directories come first, from the top; those that are no longer needed go last.
     fn directories(&mut self, wishes: &Wishes, before: &Applied, now: &Now) {
-        let mut needed: BTreeMap<&str, Directory> = BTreeMap::new();
-        let wanted = |path: &&String| !is_absent(wishes, path);
-        for path in self.after.file.keys().filter(wanted).chain(wishes.directories.keys()) {
-            for above in ancestors(path) {
-                needed.entry(above).or_default();
-            }
+        let absent = |path: &str| {
+            let wanted = wishes.things.iter().find(|wanted| wanted.path == path);
+            wanted.is_some_and(|wanted| wanted.thing == Thing::Nothing)
+        };
+        let mut needed: Vec<&str> = Vec::new();
+        let files = self.after.file.keys().filter(|path| !absent(path));
+        for path in files.chain(wishes.directories.iter().map(|(path, _)| path)) {
+            needed.extend(ancestors(path));
         }
-        for (path, directory) in &wishes.directories {
-            needed.insert(path, *directory);
-        }
-        let mut make = Vec::new();
-        for (path, directory) in needed {
-            if *now.at(path) == NOTHING && !now.masked.contains(path) {
-                make.push(Change::MakeDirectory(path.to_owned(), directory));
-            } else if !before.directory.contains(path) {
+        needed.extend(wishes.directories.iter().map(|(path, _)| path.as_str()));
+        let mut changes = Vec::new();
+        for path in needed {
+            if self.after.directory.iter().any(|done| done == path) {
                 continue;
             }
-            self.after.directory.insert(path.to_owned());
+            if *now.at(path) == NOTHING && !now.masked.iter().any(|masked| masked == path) {
+                let own = wishes.directories.iter().find(|(own, _)| own == path);
+                let directory = own.map_or_else(Directory::default, |(_, directory)| *directory);
+                changes.push(Change::MakeDirectory(path.to_owned(), directory));
+            } else if !before.directory.iter().any(|had| had == path) {
+                continue;
+            }
+            self.after.directory.push(path.to_owned());
         }
-        self.changes.splice(0..0, make);
+        changes.append(&mut self.changes);
+        self.changes = changes;
         for path in before.directory.iter().rev() {
             if !self.after.directory.contains(path) {
                 self.changes.push(Change::RemoveDirectory(path.clone()));
             }
         }
     }
-}
-
-fn is_absent(wishes: &Wishes, path: &str) -> bool {
-    wishes.things.get(path).is_some_and(|wanted| wanted.thing == Thing::Nothing)
 }
 
 /// The directories in which a path lies, from the top.

@@ -1,6 +1,6 @@
 //! From what the configuration wants to things at paths, with what is known of the image. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use gse_protocol::config::{
     bundle::File,
@@ -55,13 +55,18 @@ fn suggestion(near: Option<&str>) -> String {
 pub fn resolve(desired: &Desired, image: &Image) -> Result<(Wishes, Vec<String>), ResolveError> {
     let mut wishes = Wishes::default();
     let mut notes = Vec::new();
-    for (path, wanted) in &desired.files {
+    for wanted in &desired.files {
         let (uid, gid) = image.owner(&wanted.owner)?;
-        wishes.put(path.clone(), Thing::File(OwnedFile { file: wanted.file.clone(), uid, gid }));
+        wishes.put(
+            wanted.path.clone(),
+            Thing::File(OwnedFile { file: wanted.file.clone(), uid, gid }),
+        );
     }
     for symlink in &desired.links.symlinks {
-        let thing = Thing::Link(symlink.target.clone());
-        wishes.things.insert(symlink.link.clone(), Wanted { thing, force: symlink.force });
+        wishes.link(symlink.link.clone(), symlink.target.clone());
+        if let Some(wanted) = wishes.things.last_mut() {
+            wanted.force = symlink.force;
+        }
     }
     if let Some(zone) = &desired.timezone {
         if let Zone::Missing { near } = &image.zone {
@@ -130,7 +135,9 @@ impl Image {
 
 impl Wishes {
     fn put(&mut self, path: String, thing: Thing) {
-        self.things.insert(path, Wanted { thing, force: true });
+        // The last word counts.
+        self.things.retain(|wanted| wanted.path != path);
+        self.things.push(Wanted { path, thing, force: true });
     }
 
     fn link(&mut self, path: impl Into<String>, target: impl Into<String>) {
@@ -153,7 +160,7 @@ impl Wishes {
         let folder = format!("{home}/.ssh");
         let file = File { mode: 0o600, bytes: keys.to_vec() };
         self.put(format!("{folder}/authorized_keys"), Thing::File(OwnedFile { file, uid, gid }));
-        self.directories.insert(folder, Directory { mode: 0o700, uid, gid });
+        self.directories.push((folder, Directory { mode: 0o700, uid, gid }));
         Ok(())
     }
 
@@ -189,7 +196,7 @@ impl Wishes {
         let links = match init {
             Init::Other => return Err(ResolveError::NoInit),
             Init::OpenRc { services, runlevels } => {
-                let known = |names: &BTreeSet<String>, kind, name: &String| {
+                let known = |names: &Vec<String>, kind, name: &String| {
                     let near = near(name, names.iter().map(String::as_str));
                     names.contains(name).then_some(()).ok_or_else(|| {
                         unknown(&format!("runlevels:{}: ", rule.line), kind, name, near)

@@ -1,7 +1,6 @@
 //! The effects of phase 7.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
     fs, io,
     os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink},
     path::{Path, PathBuf},
@@ -46,51 +45,43 @@ pub fn load(gse: &Path) -> Result<Applied> {
 /// # Errors
 /// Those of the system.
 pub fn look(root: &Path, wishes: &Wishes, before: &Applied) -> Result<Now> {
-    let generated = wishes.generated.iter().flat_map(BTreeMap::keys);
-    let files: BTreeSet<&str> = wishes
-        .things
-        .keys()
-        .chain(before.file.keys())
-        .chain(generated)
-        .map(String::as_str)
-        .collect();
-    let folders = wishes.directories.keys().chain(&before.directory).map(String::as_str);
-    let mut folders: BTreeSet<&str> = folders.collect();
-    folders.extend(files.iter().flat_map(|path| ancestors(path)));
-    let above: Vec<&str> = folders.iter().flat_map(|path| ancestors(path)).collect();
-    folders.extend(above);
-
+    let things = wishes.generated.iter().flatten().chain(&wishes.things);
+    let files = before.file.keys().chain(things.map(|wanted| &wanted.path));
+    let folders = before.directory.iter().chain(wishes.directories.iter().map(|(path, _)| path));
+    // Each path comes after what it lies in.
+    let mut paths: Vec<&str> = Vec::new();
+    for path in folders.chain(files) {
+        for path in ancestors(path).chain([path.as_str()]) {
+            if !paths.contains(&path) {
+                paths.push(path);
+            }
+        }
+    }
     let mut now = Now::default();
-    let mut masks = BTreeSet::new();
-    for folder in folders {
-        let Some(inside) = Inside::find(root, folder)? else { continue };
-        now.at.insert(folder.to_owned(), current(&inside, folder)?);
-        if Inside::find(root, &format!("{folder}/{FOLDER_MASK}"))
-            .is_ok_and(|mask| mask.is_some_and(|mask| fs::symlink_metadata(mask.path()).is_ok()))
-        {
-            masks.insert(folder);
+    let mut masks: Vec<&str> = Vec::new();
+    let all = has(root, FOLDER_MASK);
+    for path in paths {
+        let current = match Inside::find(root, path)? {
+            Some(inside) => current(&inside, path)?,
+            None => Current::Is(Thing::Nothing),
+        };
+        if current == Current::Directory && has(root, &format!("{path}/{FOLDER_MASK}")) {
+            masks.push(path);
         }
-    }
-    for path in &files {
-        let Some(inside) = Inside::find(root, path)? else { continue };
-        let current = current(&inside, path)?;
-        if let Current::Is(Thing::File(owned)) = &current
-            && owned.file.bytes.split(|b| *b == b'\n').any(|l| l.starts_with(FILE_MASK.as_bytes()))
-        {
-            now.masked.insert((*path).to_owned());
+        let line = |line: &[u8]| line.starts_with(FILE_MASK.as_bytes());
+        let by_line = matches!(&current, Current::Is(Thing::File(owned))
+            if owned.file.bytes.split(|b| *b == b'\n').any(line));
+        if all || by_line || ancestors(path).chain([path]).any(|part| masks.contains(&part)) {
+            now.masked.push(path.to_owned());
         }
-        now.at.insert((*path).to_owned(), current);
+        now.at.push((path.to_owned(), current));
     }
-    if fs::symlink_metadata(root.join(FOLDER_MASK)).is_ok() {
-        now.masked.extend(now.at.keys().cloned());
-    }
-    let of_folder = |path: &&String| {
-        masks.contains(path.as_str()) || ancestors(path).any(|above| masks.contains(above))
-    };
-    let paths = now.at.keys().chain(before.file.keys()).chain(wishes.things.keys());
-    let masked: Vec<String> = paths.filter(of_folder).cloned().collect();
-    now.masked.extend(masked);
     Ok(now)
+}
+
+fn has(root: &Path, path: &str) -> bool {
+    let found = Inside::find(root, path);
+    found.is_ok_and(|found| found.is_some_and(|at| fs::symlink_metadata(at.path()).is_ok()))
 }
 
 fn current(inside: &Inside, path: &str) -> Result<Current> {

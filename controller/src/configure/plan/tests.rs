@@ -16,20 +16,30 @@ fn link(target: &str) -> Thing {
 }
 
 fn wishes(things: &[(&str, Thing)]) -> Wishes {
-    let wanted = |(path, thing): &(&str, Thing)| {
-        ((*path).to_owned(), Wanted { thing: thing.clone(), force: true })
+    let wanted = |(path, thing): &(&str, Thing)| Wanted {
+        path: (*path).to_owned(),
+        thing: thing.clone(),
+        force: true,
     };
     Wishes { things: things.iter().map(wanted).collect(), ..Wishes::default() }
 }
 
 /// A system with these things, and `etc`.
 fn now(things: &[(&str, Thing)]) -> Now {
-    let mut at: BTreeMap<String, Current> = things
-        .iter()
-        .map(|(path, thing)| ((*path).to_owned(), Current::Is(thing.clone())))
-        .collect();
-    at.insert("etc".to_owned(), Current::Directory);
-    Now { at, ..Now::default() }
+    let mut now = Now::default();
+    set(&mut now, "etc", Current::Directory);
+    for (path, thing) in things {
+        set(&mut now, path, Current::Is(thing.clone()));
+    }
+    now
+}
+
+fn set(now: &mut Now, path: &str, current: Current) {
+    now.at.retain(|(at, _)| at != path);
+    if current != NOTHING {
+        now.at.push((path.to_owned(), current));
+    }
+    now.at.sort_by(|a, b| a.0.cmp(&b.0));
 }
 
 /// What a system becomes. Kept copies are those of `image`.
@@ -39,19 +49,14 @@ fn done(changes: &[Change], now: &Now, image: &Now) -> Now {
         match change {
             Change::Keep(_) => {}
             Change::MakeDirectory(path, _) => {
-                assert_eq!(out.at.insert(path.clone(), Current::Directory), None, "{path}");
+                assert_eq!(out.at(path), &NOTHING);
+                set(&mut out, path, Current::Directory);
             }
-            Change::RemoveDirectory(path) => drop(out.at.remove(path)),
-            Change::Put(path, thing) => {
-                out.at.insert(path.clone(), Current::Is(thing.clone()));
-            }
-            Change::Restore(path) => {
-                out.at.insert(path.clone(), image.at[path].clone());
-            }
-            Change::Remove(path) => drop(out.at.remove(path)),
+            Change::Put(path, thing) => set(&mut out, path, Current::Is(thing.clone())),
+            Change::Restore(path) => set(&mut out, path, image.at(path).clone()),
+            Change::Remove(path) | Change::RemoveDirectory(path) => set(&mut out, path, NOTHING),
         }
     }
-    out.at.retain(|_, current| *current != NOTHING);
     out
 }
 
@@ -95,7 +100,7 @@ fn what_leaves_the_configuration_goes_back_to_the_images_own() {
     let image = now(&[("etc/a", file("0"))]);
     let wanted = wishes(&[("etc/a", file("x")), ("etc/d/new", link("x"))]);
     let first = plan(&wanted, &Applied::default(), &image).unwrap();
-    assert!(first.after.directory.contains("etc/d"));
+    assert_eq!(first.after.directory, ["etc/d"]);
     let had = done(&first.changes, &image, &image);
     let second = plan(&Wishes::default(), &first.after, &had).unwrap();
     let expected = [
@@ -117,9 +122,9 @@ fn a_directory_is_never_replaced() {
 #[test]
 fn missing_directories_are_made_from_the_top() {
     let mut wanted = wishes(&[("etc/deep/er/x", file("x"))]);
-    wanted.directories.insert(path("user-data"), Directory::default());
+    wanted.directories.push((path("user-data"), Directory::default()));
     let own = Directory { mode: 0o700, uid: 1, gid: 2 };
-    wanted.directories.insert(path("home/me/.ssh"), own);
+    wanted.directories.push((path("home/me/.ssh"), own));
     let plan = plan(&wanted, &Applied::default(), &now(&[])).unwrap();
     let made: Vec<_> = plan
         .changes
@@ -134,8 +139,8 @@ fn missing_directories_are_made_from_the_top() {
         ("etc/deep/er", 0o755),
         ("home", 0o755),
         ("home/me", 0o755),
-        ("home/me/.ssh", 0o700),
         ("user-data", 0o755),
+        ("home/me/.ssh", 0o700),
     ];
     assert_eq!(made, expected);
 }
@@ -143,7 +148,7 @@ fn missing_directories_are_made_from_the_top() {
 #[test]
 fn a_link_without_force_leaves_what_the_image_has() {
     let mut wanted = wishes(&[("etc/a", link("x")), ("etc/b", link("x"))]);
-    wanted.things.values_mut().for_each(|wanted| wanted.force = false);
+    wanted.things.iter_mut().for_each(|wanted| wanted.force = false);
     let had = now(&[("etc/a", file("image"))]);
     let plan = plan(&wanted, &Applied::default(), &had).unwrap();
     assert_eq!(plan.changes, [Change::Put(path("etc/b"), link("x"))]);
@@ -157,7 +162,7 @@ fn a_mask_holds_on_to_what_was_applied_until_it_goes() {
     let first = plan(&one, &Applied::default(), &image).unwrap();
     // Somebody edits the file on the machine, and masks it.
     let mut masked = now(&[("etc/a", file("mine"))]);
-    masked.masked.insert(path("etc/a"));
+    masked.masked.push(path("etc/a"));
     for wanted in [wishes(&[("etc/a", file("2"))]), Wishes::default()] {
         let second = plan(&wanted, &first.after, &masked).unwrap();
         assert_eq!((second.changes, &second.after), (vec![], &first.after));
@@ -174,7 +179,7 @@ fn a_mask_holds_on_to_what_was_applied_until_it_goes() {
 #[test]
 fn a_mask_on_what_was_never_applied_leaves_no_record() {
     let mut masked = now(&[("etc/a", file("mine"))]);
-    masked.masked.insert(path("etc/a"));
+    masked.masked.push(path("etc/a"));
     let plan = plan(&wishes(&[("etc/a", file("1"))]), &Applied::default(), &masked).unwrap();
     assert_eq!((plan.changes, plan.after), (vec![], Applied::default()));
 }
@@ -183,10 +188,12 @@ fn a_mask_on_what_was_never_applied_leaves_no_record() {
 fn locales_come_before_their_list_and_go_with_it() {
     const ARCHIVE: &str = "usr/lib/locale/locale-archive";
     let mut image = now(&[(LOCALE_GEN, file("")), (ARCHIVE, file("none"))]);
-    image.at.extend(["usr", "usr/lib", "usr/lib/locale"].map(|p| (path(p), Current::Directory)));
+    for folder in ancestors(ARCHIVE) {
+        set(&mut image, folder, Current::Directory);
+    }
     let mut wanted = wishes(&[(LOCALE_GEN, file("de"))]);
     assert!(plan(&wanted, &Applied::default(), &image).unwrap().writes(LOCALE_GEN).is_some());
-    wanted.generated = Some([(path(ARCHIVE), file("de"))].into());
+    wanted.generated = Some(wishes(&[(ARCHIVE, file("de"))]).things);
     let first = plan(&wanted, &Applied::default(), &image).unwrap();
     let put =
         |at: &str| first.changes.iter().position(|c| matches!(c, Change::Put(p, _) if p == at));
@@ -218,10 +225,11 @@ fn system(things: &[(&str, Thing)]) -> Now {
     let mut now = now(things);
     for (path, thing) in things {
         if *thing != Thing::Nothing {
-            now.at.extend(ancestors(path).map(|a| (a.to_owned(), Current::Directory)));
+            for above in ancestors(path) {
+                set(&mut now, above, Current::Directory);
+            }
         }
     }
-    now.at.retain(|_, current| *current != NOTHING);
     now
 }
 

@@ -13,7 +13,7 @@ fn desired(files: &[(&str, &str)]) -> Desired {
     Desired::new(&files, &Machines::default(), &Identity::default()).unwrap()
 }
 
-fn names(names: &[&str]) -> BTreeSet<String> {
+fn names(names: &[&str]) -> Vec<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 
@@ -46,15 +46,21 @@ fn systemd() -> Image {
 
 /// The links, and what they say; those that are to go say nothing.
 fn links(wishes: &Wishes) -> Vec<(&str, Option<&str>)> {
-    wishes.things.iter().filter_map(|(path, wanted)| link(path, wanted)).collect()
+    let mut links: Vec<_> = wishes.things.iter().filter_map(of_link).collect();
+    links.sort_unstable();
+    links
 }
 
-fn link<'w>(path: &'w str, wanted: &'w Wanted) -> Option<(&'w str, Option<&'w str>)> {
+fn of_link(wanted: &Wanted) -> Option<(&str, Option<&str>)> {
     match &wanted.thing {
-        Thing::Link(target) => Some((path, Some(target))),
-        Thing::Nothing => Some((path, None)),
+        Thing::Link(target) => Some((&wanted.path, Some(target))),
+        Thing::Nothing => Some((&wanted.path, None)),
         Thing::File(_) => None,
     }
+}
+
+fn thing<'w>(wishes: &'w Wishes, path: &str) -> &'w Thing {
+    &wishes.things.iter().find(|wanted| wanted.path == path).unwrap().thing
 }
 
 #[test]
@@ -165,7 +171,7 @@ fn owners_are_found_by_name_and_number() {
     ] {
         let owners = format!("/etc/x {owner} 0640\n");
         let found = resolve(&desired(&[("owners", &owners), ("files/etc/x", "")]), &openrc());
-        let found = found.ok().map(|(wishes, _)| match &wishes.things["etc/x"].thing {
+        let found = found.ok().map(|(wishes, _)| match thing(&wishes, "etc/x") {
             Thing::File(file) => (file.uid, file.gid),
             _ => unreachable!(),
         });
@@ -177,11 +183,11 @@ fn owners_are_found_by_name_and_number() {
 fn keys_are_the_users_own_and_nobody_elses() {
     let (wishes, _) =
         resolve(&desired(&[("ssh.pub", KEY), ("ssh/alice.pub", KEY)]), &openrc()).unwrap();
-    let Thing::File(file) = &wishes.things["home/alice/.ssh/authorized_keys"].thing else {
+    let Thing::File(file) = thing(&wishes, "home/alice/.ssh/authorized_keys") else {
         unreachable!()
     };
     assert_eq!((file.file.mode, file.uid, file.gid), (0o600, 1000, 100));
-    assert_eq!(wishes.directories["root/.ssh"], Directory { mode: 0o700, uid: 0, gid: 0 });
+    assert_eq!(wishes.directories[0].1, Directory { mode: 0o700, uid: 0, gid: 0 });
 }
 
 #[test]
@@ -192,12 +198,11 @@ fn scripts_run_where_the_init_looks_for_them() {
     ]);
     let (wishes, _) = resolve(&desired, &openrc()).unwrap();
     assert_eq!(
-        wishes.things.keys().collect::<Vec<_>>(),
+        wishes.things.iter().map(|wanted| &wanted.path).collect::<Vec<_>>(),
         ["etc/local.d/bye.stop", "etc/local.d/quota.start"]
     );
     let (wishes, _) = resolve(&desired, &systemd()).unwrap();
-    let Thing::File(unit) = &wishes.things["etc/systemd/system/gse-quota-start.service"].thing
-    else {
+    let Thing::File(unit) = thing(&wishes, "etc/systemd/system/gse-quota-start.service") else {
         unreachable!()
     };
     assert!(

@@ -11,7 +11,7 @@ pub mod owners;
 pub mod runlevels;
 mod text;
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::borrow::Cow;
 
 use super::{
     Error, Machines,
@@ -42,12 +42,12 @@ pub const LOCALE_GEN: &str = "etc/locale.gen";
 /// the image knows: that is resolved there.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Desired {
-    /// By path relative to the system's root.
-    pub files: BTreeMap<String, Wanted>,
-    /// Public keys that may log in, as in `authorized_keys`, by user.
-    pub keys: BTreeMap<String, Vec<u8>>,
+    /// Files, each at a path of its own.
+    pub files: Vec<Wanted>,
+    /// Users, and the public keys with which each may log in, as in `authorized_keys`.
+    pub keys: Vec<(String, Vec<u8>)>,
     /// Programs to run at the system's start, by name.
-    pub scripts: BTreeMap<String, Vec<u8>>,
+    pub scripts: Vec<(String, Vec<u8>)>,
     /// The name of the time zone.
     pub timezone: Option<String>,
     /// Services that start, or do not.
@@ -59,6 +59,8 @@ pub struct Desired {
 /// A file as it is to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
+    /// Relative to the system's root.
+    pub path: String,
     /// Permissions and content.
     pub file: File,
     /// Whose it is.
@@ -72,16 +74,16 @@ impl Desired {
     /// The first mistake in a file.
     pub fn new(system: &Files, machines: &Machines, machine: &Identity) -> Result<Self, Error> {
         let own = machines.room(machine).map(|room| format!("{ROOMS}{room}/"));
-        let shared = system.iter().filter(|(path, _)| !path.starts_with(ROOMS));
-        let shared = shared.map(|(path, file)| (path.as_str(), (path, file)));
-        let of_room = system
-            .iter()
-            .filter_map(|(path, file)| Some((path.strip_prefix(own.as_deref()?)?, (path, file))));
-        let files: BTreeMap<&str, (&String, &File)> = shared.chain(of_room).collect();
         let mut out = Self::default();
         let mut owners = Vec::new();
         let mut pattern = None;
-        for (name, (path, file)) in files {
+        for (path, file) in system {
+            let (room, name) = without_room(path);
+            let in_place =
+                own.as_ref().is_some_and(|own| system.contains_key(&format!("{own}{name}")));
+            if (room.is_empty() && in_place) || (!room.is_empty() && own.as_deref() != Some(room)) {
+                continue;
+            }
             let file_name = format!("{FOLDER}{path}");
             let text = || toml_text(&file_name, &file.bytes);
             match Name::of(name) {
@@ -102,12 +104,12 @@ impl Desired {
                 Some(Name::Owners) => owners = owners::parse(&file_name, &text()?)?,
                 Some(Name::Keys(user)) => {
                     if lines(&text()?).next().is_some() {
-                        out.keys.insert(user.to_owned(), file.bytes.clone());
+                        out.keys.push((user.to_owned(), file.bytes.clone()));
                     }
                 }
                 Some(Name::Script(name)) => {
                     if lines(&text()?).next().is_some() {
-                        out.scripts.insert(name.to_owned(), file.bytes.clone());
+                        out.scripts.push((name.to_owned(), file.bytes.clone()));
                     }
                 }
                 None => return Err(unknown(path)),
@@ -124,7 +126,7 @@ impl Desired {
             out.add("etc/timezone", 0o644, text);
         }
         for rule in owners {
-            if let Some(wanted) = out.files.get_mut(&rule.path) {
+            if let Some(wanted) = out.files.iter_mut().find(|wanted| wanted.path == rule.path) {
                 wanted.owner = rule.owner;
                 wanted.file.mode = rule.mode.unwrap_or(wanted.file.mode);
             }
@@ -132,9 +134,15 @@ impl Desired {
         Ok(out)
     }
 
-    fn add(&mut self, target: &str, mode: u32, bytes: Vec<u8>) {
-        let wanted = Wanted { file: File { mode, bytes }, owner: Owner::default() };
-        self.files.insert(target.to_owned(), wanted);
+    /// The file that is to be at a path.
+    pub fn file(&self, path: &str) -> Option<&Wanted> {
+        self.files.iter().find(|wanted| wanted.path == path)
+    }
+
+    fn add(&mut self, path: &str, mode: u32, bytes: Vec<u8>) {
+        self.files.retain(|wanted| wanted.path != path);
+        let (path, owner) = (path.to_owned(), Owner::default());
+        self.files.push(Wanted { path, file: File { mode, bytes }, owner });
     }
 }
 
@@ -209,13 +217,13 @@ fn check(kind: &Name<'_>, path: &str, file: &File, system: &Files, out: &mut Vec
     };
     let found = match kind {
         Name::Any(_) | Name::Script(_) => Vec::new(),
-        Name::Plain(plain) => text::check(path, &text, plain.line),
-        Name::Hostname => text::check_one(path, &text, formats::hostname),
-        Name::Timezone => text::check_one(path, &text, formats::timezone),
-        Name::Keys(_) => text::check(path, &text, formats::key),
-        Name::Runlevels => text::check(path, &text, |line| runlevels::rule(0, line).map(drop)),
-        Name::Links => text::check(path, &text, |line| links::line(line).map(drop)),
-        Name::Owners => text::check(path, &text, |line| {
+        Name::Plain(plain) => text::check(path, &text, &plain.line),
+        Name::Hostname => text::check_one(path, &text, &formats::hostname),
+        Name::Timezone => text::check_one(path, &text, &formats::timezone),
+        Name::Keys(_) => text::check(path, &text, &formats::key),
+        Name::Runlevels => text::check(path, &text, &|line| runlevels::rule(0, line).map(drop)),
+        Name::Links => text::check(path, &text, &|line| links::line(line).map(drop)),
+        Name::Owners => text::check(path, &text, &|line| {
             let rule = owners::rule(line)?;
             let given = system.keys().map(|path| without_room(path).1);
             let targets: Vec<&str> = given

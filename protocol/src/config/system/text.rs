@@ -31,7 +31,7 @@ pub(super) fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
 pub(super) fn check(
     file: &str,
     text: &str,
-    line: impl Fn(&str) -> Result<(), Wrong>,
+    line: &dyn Fn(&str) -> Result<(), Wrong>,
 ) -> Vec<Error> {
     let wrong = |(number, text)| Some(line(text).err()?.in_line(file, number));
     lines(text).filter_map(wrong).collect()
@@ -41,7 +41,7 @@ pub(super) fn check(
 pub(super) fn check_one(
     file: &str,
     text: &str,
-    line: impl Fn(&str) -> Result<(), Wrong>,
+    line: &dyn Fn(&str) -> Result<(), Wrong>,
 ) -> Vec<Error> {
     let mut found = check(file, text, line);
     if let Some((number, _)) = lines(text).nth(1) {
