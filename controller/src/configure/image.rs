@@ -60,7 +60,7 @@ pub enum Init {
     Systemd {
         /// Absolute path of each unit, by name.
         units: BTreeMap<String, String>,
-        /// The text of those that the configuration names.
+        /// The text of those that the configuration names, and of those that come with them.
         texts: BTreeMap<String, String>,
     },
 }
@@ -112,14 +112,34 @@ fn systemd(root: &Path, desired: &Desired, text: impl Fn(&str) -> Result<String>
             units.entry(name).or_insert(path);
         }
     }
-    let mut texts = BTreeMap::new();
-    for rule in &desired.runlevels {
-        let file = unit_file(&rule.service, &units);
-        if let Some((name, path)) = file.and_then(|name| units.get_key_value(&name)) {
-            texts.insert(name.clone(), text(path.trim_start_matches('/'))?);
+    let mut texts: BTreeMap<String, String> = BTreeMap::new();
+    let mut waiting: Vec<String> = desired.runlevels.iter().map(|r| r.service.clone()).collect();
+    while let Some(service) = waiting.pop() {
+        let file = unit_file(&service, &units);
+        let Some((name, path)) = file.and_then(|name| units.get_key_value(&name)) else { continue };
+        if texts.contains_key(name) {
+            continue;
         }
+        let text = text(path.trim_start_matches('/'))?;
+        let also = install(&text).into_iter().filter(|(key, _)| *key == "Also");
+        waiting.extend(also.map(|(_, unit)| unit.to_owned()));
+        texts.insert(name.clone(), text);
     }
     Ok(Init::Systemd { units, texts })
+}
+
+/// The settings in the `[Install]` of a unit, a word of their value each: systemd.unit(5).
+pub(super) fn install(text: &str) -> Vec<(&str, &str)> {
+    let mut out = Vec::new();
+    let mut inside = false;
+    for line in text.lines().map(str::trim) {
+        if line.starts_with('[') {
+            inside = line == "[Install]";
+        } else if let Some((key, value)) = line.split_once('=').filter(|_| inside) {
+            out.extend(value.split_whitespace().map(|word| (key.trim(), word)));
+        }
+    }
+    out
 }
 
 /// The name of the file that describes a unit; `getty@tty1` is described by `getty@.service`.

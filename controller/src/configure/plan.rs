@@ -92,7 +92,7 @@ pub fn plan(wishes: &Wishes, before: &Applied, now: &Now) -> Result<Plan, PlanEr
             continue;
         }
         let current = now.at(path);
-        if *current == Current::Directory {
+        if *current == Current::Directory && (*force || had.is_some()) {
             return Err(PlanError::IsDirectory(path.clone()));
         }
         let same = matches!(current, Current::Is(is) if is == thing);

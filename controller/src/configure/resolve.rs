@@ -10,7 +10,7 @@ use gse_protocol::config::{
 
 use super::{
     Directory, Image, Init, OwnedFile, Thing, Wanted, Wishes,
-    image::{ZONES, Zone, unit_file, unit_name},
+    image::{ZONES, Zone, install, unit_file, unit_name},
 };
 
 /// What the image has not, and the configuration needs.
@@ -242,10 +242,9 @@ fn enable(
     };
     let name = unit_name(&rule.service);
     let file = unit_file(&rule.service, units);
-    let Some((file, path)) = file.and_then(|file| units.get_key_value(&file)) else {
+    let Some(path) = file.and_then(|file| units.get(&file)) else {
         return Err(unknown("unit", &name));
     };
-    let link = |folder: &str| (format!("{FOLDER}/{folder}{name}"), path.clone());
     if rule.runlevel != "default" {
         let target = match rule.runlevel.ends_with(".target") {
             true => rule.runlevel.clone(),
@@ -254,23 +253,31 @@ fn enable(
         if !units.contains_key(&target) {
             return Err(unknown("target", &target));
         }
-        return Ok(vec![link(&format!("{target}.wants/"))]);
+        return Ok(vec![(format!("{FOLDER}/{target}.wants/{name}"), path.clone())]);
     }
     let mut links = Vec::new();
-    let text = texts.get(file).map_or("", String::as_str);
-    let mut install = false;
-    for line in text.lines().map(str::trim) {
-        if line.starts_with('[') {
-            install = line == "[Install]";
-        }
-        let Some((key, value)) = line.split_once('=').filter(|_| install) else { continue };
-        for word in value.split_whitespace() {
-            match key.trim() {
-                "WantedBy" => links.push(link(&format!("{word}.wants/"))),
-                "RequiredBy" => links.push(link(&format!("{word}.requires/"))),
-                "Alias" => links.push((format!("{FOLDER}/{word}"), path.clone())),
-                _ => {}
-            }
+    let mut names = vec![name.clone()];
+    let mut nth = 0;
+    while let Some(name) = names.get(nth).cloned() {
+        nth += 1;
+        let file = unit_file(&name, units).and_then(|file| units.get_key_value(&file));
+        let Some((file, path)) = file else { continue };
+        let text = texts.get(file).map_or("", String::as_str);
+        for (key, word) in install(text) {
+            let link = match key {
+                "WantedBy" => format!("{FOLDER}/{word}.wants/{name}"),
+                "RequiredBy" => format!("{FOLDER}/{word}.requires/{name}"),
+                "Alias" => format!("{FOLDER}/{word}"),
+                "Also" => {
+                    let also = unit_name(word);
+                    if !names.contains(&also) {
+                        names.push(also);
+                    }
+                    continue;
+                }
+                _ => continue,
+            };
+            links.push((link, path.clone()));
         }
     }
     if links.is_empty() {

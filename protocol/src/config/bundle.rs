@@ -141,7 +141,13 @@ pub const FILES: [&str; 6] = [
 /// stops at one, an administrator wants to see them all.
 pub fn mistakes(files: &Files) -> Vec<Error> {
     let toml = FILES.iter().filter_map(|name| check_file(name, files).err());
-    toml.chain(super::system::mistakes(&system_files(files))).collect()
+    let system = system_files(files);
+    let mut found: Vec<Error> = toml.chain(super::system::mistakes(&system)).collect();
+    let machines = file_text("controller/machines.toml", files);
+    if let Ok(machines) = machines.and_then(|text| Machines::parse(&text)) {
+        found.extend(super::system::empty_rooms(&system, &machines));
+    }
+    found
 }
 
 fn check_file(name: &str, files: &Files) -> Result<(), Error> {

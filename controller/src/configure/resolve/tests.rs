@@ -31,14 +31,17 @@ fn openrc() -> Image {
 
 fn systemd() -> Image {
     let unit = |name: &str| (name.to_owned(), format!("/usr/lib/systemd/system/{name}"));
-    let units = ["ssh.service", "getty@.service", "multi-user.target", "quiet.service"].map(unit);
+    let units =
+        ["ssh.service", "getty@.service", "multi-user.target", "quiet.service", "ssh.socket"]
+            .map(unit);
     let text = |name: &str, text: &str| (name.to_owned(), text.to_owned());
     let texts = [
         text(
             "ssh.service",
-            "[Unit]\nWantedBy=no\n[Install]\nWantedBy=multi-user.target\nAlias=sshd.service\n",
+            "[Unit]\nWantedBy=no\n[Install]\nWantedBy=multi-user.target\nAlias=sshd.service\nAlso=ssh.socket ssh.service\n",
         ),
         text("getty@.service", "[Install]\nWantedBy = getty.target\n"),
+        text("ssh.socket", "[Install]\nRequiredBy=sockets.target\n"),
         text("quiet.service", "[Service]\n"),
     ];
     Image { init: Init::Systemd { units: units.into(), texts: texts.into() }, ..openrc() }
@@ -89,6 +92,10 @@ fn units_of_systemd_are_enabled_as_they_say() {
         (
             "etc/systemd/system/multi-user.target.wants/ssh.service",
             Some(format!("{unit}ssh.service")),
+        ),
+        (
+            "etc/systemd/system/sockets.target.requires/ssh.socket",
+            Some(format!("{unit}ssh.socket")),
         ),
         ("etc/systemd/system/sshd.service", Some(format!("{unit}ssh.service"))),
     ];

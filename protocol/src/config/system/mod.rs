@@ -1,7 +1,6 @@
 //! `controller/system/`: what the controller puts into the installed system.
 //!
-//! A few files have names of their own, as administrators know them: see [`PLAIN`] and the modules of this
-//! folder. Any other file lies under `files/` at its path in the system. A file without a line that
+//! A few files have names of their own, as administrators know them: see the modules of this folder. Any other file lies under `files/` at its path in the system. A file without a line that
 //! counts, which has nothing but comments, is as good as none. What lies in `rooms/ROOM/` takes the
 //! place of the file of the same name on the machines of that room.
 
@@ -242,6 +241,19 @@ fn check(kind: &Name<'_>, path: &str, file: &File, system: &Files, out: &mut Vec
         }),
     };
     out.extend(found);
+}
+
+/// Files for rooms in which no machine is.
+pub fn empty_rooms(system: &Files, machines: &Machines) -> Vec<Error> {
+    let known: Vec<&str> = machines.machine.iter().filter_map(|m| m.room.as_deref()).collect();
+    let empty = |path: &String| {
+        let room = path.strip_prefix(ROOMS)?.split('/').next()?;
+        let message = format!("no entry of controller/machines.toml has room = {room:?}");
+        let mut error = Error::new(&format!("{FOLDER}{path}"), message);
+        error.suggestion = near(room, known.iter().copied()).map(|room| format!("{ROOMS}{room}"));
+        (!known.contains(&room)).then_some(error)
+    };
+    system.keys().filter_map(empty).collect()
 }
 
 /// Whether a line of a file masks it.

@@ -98,6 +98,18 @@ fn a_room_has_files_of_its_own() {
 }
 
 #[test]
+fn files_for_a_room_without_machines_are_told() {
+    let machines = Machines::parse("[[machine]]\nroom = \"b12\"\n").unwrap();
+    let system =
+        system(&[("rooms/b12/hosts", "::1 x"), ("rooms/b21/hosts", "::1 x"), ("hosts", "")]);
+    let found = empty_rooms(&system, &machines);
+    assert_eq!(found.len(), 1);
+    let expected = "controller/system/rooms/b21/hosts: no entry of controller/machines.toml has \
+                    room = \"b21\" (did you mean `rooms/b12`?)";
+    assert_eq!(found[0].to_string(), expected);
+}
+
+#[test]
 fn links_have_the_syntax_that_administrators_know() {
     let desired = desired(
         &[(
