@@ -4,11 +4,13 @@ SHELL = /bin/sh
 PREFIX ?= /usr
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 BUILT  := $(TARGET)/x86_64-unknown-linux-musl
+# Where there was no compiler for musl, `make deps` has built one.
+export PATH := $(PATH):$(CURDIR)/.static/musl/bin
 # What `make build` leaves, with nothing else beside it. Not in TARGET, which several clones may share.
 BIN    := $(CURDIR)/target/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build lab console test bench fmt lint fuzz licences install fixtures compile programs
+.PHONY: help deps build lab console test soak bench fmt lint fuzz licences install fixtures compile programs fuzzer source
 
 help: ## List these targets
 	@printf 'GSE: lab machines that install, update and mend themselves\n\n'
@@ -27,14 +29,20 @@ programs:
 	cargo build --locked --profile tiny -p gse-controller
 	@mkdir -p $(BIN)
 	@install -m 755 $(BUILT)/release/gse $(BUILT)/release/gse-lab $(BUILT)/tiny/gse-controller $(BIN)/
+	@rm -rf $(BIN)/tools && cp -R .static/tools $(BIN)/tools
 
 LAB = $(BIN)/gse-lab run $(if $(TREE),--tree '$(TREE)') $(if $(STAGE3),--stage3 '$(STAGE3)') \
 	$(if $(FILESYSTEM),--filesystem $(FILESYSTEM)) $(if $(KEEP),--keep)
 
-lab: build ## Boot a blank machine in QEMU: it installs a system from a server, and boots again without one
+# What is mistyped is said before anything is built.
+source:
+	@test -z '$(TREE)' || test -d '$(TREE)' || { echo 'make lab: there is no directory TREE=$(TREE)'; exit 1; }
+	@test -z '$(STAGE3)' || test -f '$(STAGE3)' || { echo 'make lab: there is no tarball STAGE3=$(STAGE3)'; exit 1; }
+
+lab: source build ## Boot a blank machine in QEMU: it installs a system from a server, and boots again without one
 	@$(LAB)
 
-console: build ## The same, and then leave the machine running, with this terminal as its console
+console: source build ## The same, and then leave the machine running, with this terminal as its console
 	@$(LAB) --console
 
 # What end-to-end tests boot; fetched or made once, and then found in the cache.
@@ -42,6 +50,7 @@ fixtures:
 	@scripts/fixture-kernel cloud >/dev/null
 	@scripts/fixture-kernel generic >/dev/null
 	@scripts/fixture-tree debian >/dev/null
+	@scripts/fixture-tree systemd >/dev/null
 
 # The fixtures come over the network while the compiler is at work. The end-to-end tests run last, so
 # that a failure of something small is seen before.
@@ -49,6 +58,17 @@ test: deps ## Run every test, as .ci/run does
 	@$(MAKE) --no-print-directory -j2 --output-sync=none fixtures compile
 	cargo test --locked --workspace --exclude gse-tests
 	GSE_BIN_DIR=$(BIN) cargo test --locked -p gse-tests
+
+# A test that can be made longer by what it is about reads GSE_SOAK, and does so many times as many rounds; those
+# that cannot are repeated.
+soak: export GSE_SOAK ?= 10
+soak: fuzzer deps ## The long version: every slow test GSE_SOAK=10 times as long, and the fuzz targets; for a night
+	@$(MAKE) --no-print-directory -j2 --output-sync=none fixtures compile
+	PROPTEST_CASES=$$((256 * GSE_SOAK)) cargo test --locked --workspace --exclude gse-tests
+	GSE_BIN_DIR=$(BIN) cargo test --locked -p gse-tests
+	for round in $$(seq 2 $$GSE_SOAK); do echo "round $$round of $$GSE_SOAK"; \
+		GSE_SOAK=1 GSE_BIN_DIR=$(BIN) cargo test --locked -p gse-tests || exit 1; done
+	@$(MAKE) --no-print-directory fuzz SECONDS=$$((60 * GSE_SOAK))
 
 compile:
 	@$(MAKE) --no-print-directory lint
@@ -71,11 +91,13 @@ lint: ## Check formatting, lints and shell scripts
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	shellcheck scripts/* .ci/run
 
-fuzz: ## Fuzz the parsers of signed and fetched bytes, SECONDS=60 each (needs cargo-fuzz and a nightly Rust)
-	@command -v cargo-fuzz >/dev/null || { echo 'make fuzz: cargo install cargo-fuzz, first'; exit 1; }
+fuzz: fuzzer ## Fuzz the parsers of signed and fetched bytes, SECONDS=60 each (needs cargo-fuzz and a nightly Rust)
 	cd fuzz && for target in $$(cargo +nightly fuzz list); do mkdir -p corpus/$$target && \
 		cargo +nightly fuzz run "$$target" corpus/$$target seeds/$$target \
 			--target x86_64-unknown-linux-gnu -- -max_total_time=$(or $(SECONDS),60) || exit 1; done
+
+fuzzer:
+	@command -v cargo-fuzz >/dev/null || { echo 'make fuzz: cargo install cargo-fuzz, first'; exit 1; }
 
 licences: ## Check licences and sources of all dependencies, offline (needs cargo-deny)
 	@command -v cargo-deny >/dev/null || { echo 'make licences: cargo install --locked cargo-deny, first'; exit 1; }
@@ -84,6 +106,7 @@ licences: ## Check licences and sources of all dependencies, offline (needs carg
 install: programs ## Install gse, its default configuration and documentation (DESTDIR, PREFIX)
 	install -D -m 755 $(BIN)/gse $(DESTDIR)$(PREFIX)/bin/gse
 	install -D -m 755 $(BIN)/gse-controller $(DESTDIR)$(PREFIX)/lib64/gse/gse-controller
+	install -d $(DESTDIR)$(PREFIX)/lib64/gse && cp -R $(BIN)/tools $(DESTDIR)$(PREFIX)/lib64/gse/
 	find config.d docs README.md LICENSE -type f -exec sh -c 'for f; do \
 		case $$f in config.d/*) to=lib64/gse/$$f ;; *) to=share/doc/gse/$$f ;; esac; \
 		install -D -m 644 "$$f" "$(DESTDIR)$(PREFIX)/$$to" || exit 1; done' sh {} +

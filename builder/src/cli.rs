@@ -48,8 +48,8 @@ pub struct Cli {
     /// With --build-controller: the controller's static binary; $GSE_CONTROLLER or the one beside gse otherwise
     #[arg(long, value_name = "FILE")]
     pub controller: Option<PathBuf>,
-    /// With --build-controller: drivers by name or class (default, all, disk, san, net, fabric, usb, input,
-    /// virtio, hyperv, xen, crypto, watchdog, filesystem)
+    /// With --build-controller: drivers by name or class (default: disk, net, usb, input, virtio, hyperv, xen,
+    /// crypto; beside it: server, san, fabric, cloud, rare, watchdog, all). Add some with default,server
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub drivers: Vec<String>,
     /// With --build-controller: write here instead of DIST/controller/<kernel>/initramfs.img

@@ -1,13 +1,14 @@
 //! `/init` of a lab machine, and the program by which the booted system reports to it.
 
-use std::{env, fs, io::Write as _, process::ExitCode, sync::Arc};
+use std::{env, fs, io::Write as _, path::Path, process::ExitCode, sync::Arc};
 
+use anyhow::{Result, bail};
 use gse_controller::{
     boot,
     cmdline::CmdLine,
-    disk::records::CycleState,
     log::{self, Log},
-    report, rescue, supervisor, switch_root,
+    report::{self, Place},
+    rescue, shutdown, supervisor, switch_root, watchdog,
 };
 
 const USAGE: &str = "usage: gse-controller up|closed
@@ -16,25 +17,38 @@ const USAGE: &str = "usage: gse-controller up|closed
 As PID 1 of an initramfs it boots the machine.";
 
 fn main() -> ExitCode {
-    let word = env::args().nth(1).unwrap_or_default();
+    let mut words = env::args();
+    let program = words.next().unwrap_or_default();
+    let word = words.next().unwrap_or_default();
     if std::process::id() == 1 {
+        if shutdown::is_asked(Path::new(&program)) {
+            shutdown::run(&word);
+        }
         supervisor::run();
     }
-    match word.as_str() {
-        "worker" => worker(),
+    let done = match word.as_str() {
+        "worker" => return worker(),
         "rescue" => {
             // The exit code is the whole answer.
             std::process::exit(rescue::run().code());
         }
         switch_root::EMPTY => {
             switch_root::empty_initramfs();
-            ExitCode::SUCCESS
+            Ok(())
         }
-        "up" => tell(CycleState::Up, "up"),
-        "closed" => tell(CycleState::Closed, "closed"),
+        "guard" => watchdog::run(),
+        "up" => up(),
+        "closed" => closed(),
         _ => {
             let _ = writeln!(std::io::stderr(), "{USAGE}");
-            ExitCode::from(2)
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            let _ = writeln!(std::io::stderr(), "gse-controller {word}: {}", log::reason(&e));
+            ExitCode::FAILURE
         }
     }
 }
@@ -58,18 +72,30 @@ fn worker() -> ExitCode {
     }
 }
 
-/// From the booted system: one line on its console, and the record.
-fn tell(state: CycleState, word: &str) -> ExitCode {
-    match report::report(state, &Log::console()) {
-        Ok(()) => {
-            let console = fs::OpenOptions::new().write(true).open("/dev/console");
-            // Where there is no console nobody misses the line.
-            let _ = console.and_then(|mut console| writeln!(console, "gse: this system is {word}"));
-            ExitCode::SUCCESS
-        }
-        Err(e) => {
-            let _ = writeln!(std::io::stderr(), "gse-controller {word}: {}", log::reason(&e));
-            ExitCode::FAILURE
-        }
+/// From the booted system: its startup is over. It is healthy if all checks say so.
+fn up() -> Result<()> {
+    let verdict = report::up(&Place::booted(), &Log::console())?;
+    let Some(reason) = &verdict.reason else {
+        tell("this system is up");
+        return Ok(());
+    };
+    tell(&format!("this system is not healthy: {reason}"));
+    for check in verdict.checks.iter().filter(|check| check.complaint().is_some()) {
+        check.said.iter().for_each(|line| tell(&format!("{}: {line}", check.name)));
     }
+    bail!("{reason}")
+}
+
+/// From the booted system: it is about to be switched off.
+fn closed() -> Result<()> {
+    report::close(&Place::booted(), &Log::console())?;
+    tell("this system is closed");
+    Ok(())
+}
+
+/// A line on the booted system's console.
+fn tell(line: &str) {
+    let console = fs::OpenOptions::new().write(true).open("/dev/console");
+    // Where there is no console nobody misses the line.
+    let _ = console.and_then(|mut console| writeln!(console, "gse: {line}"));
 }

@@ -1,6 +1,9 @@
 //! What the booted system tells the controller: that it is up, and that it has shut down.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, Result, bail};
 use gse_protocol::config::drives::Filesystem;
@@ -11,8 +14,10 @@ use crate::{
         mount::{Access, mount_top},
         records::{CycleState, Records},
     },
-    log::{Log, PhaseTime},
+    log::{Log, PhaseTime, reason},
     mount::{self, MountFlags, SCRATCH},
+    startup::{self, Verdict, scripts::Check},
+    supervisor::RUN_DIR,
 };
 
 /// What the boot was, for the booted system: `/run/gse/boot.json`.
@@ -34,27 +39,74 @@ pub struct BootReport {
     pub phases: Vec<PhaseTime>,
 }
 
-const FILE: &str = "/run/gse/boot.json";
+/// The file's name in [`RUN_DIR`].
+const FILE: &str = "boot.json";
+
+/// Where the reporting program finds things.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// What the controller left: [`RUN_DIR`].
+    pub info: PathBuf,
+    /// The system.
+    pub root: PathBuf,
+}
+
+impl Place {
+    /// In the booted system.
+    pub fn booted() -> Self {
+        Self { info: RUN_DIR.into(), root: "/".into() }
+    }
+}
 
 impl BootReport {
     /// Leaves it for the booted system.
     pub fn store(&self) -> Result<()> {
+        let path = Path::new(RUN_DIR).join(FILE);
         let json = serde_json::to_vec_pretty(self).context("writing down how the boot went")?;
-        fs::write(FILE, json).with_context(|| format!("writing {FILE}"))
+        fs::write(&path, json).with_context(|| format!("writing {}", path.display()))
     }
 
-    fn load() -> Result<Self> {
-        let bytes = fs::read(FILE).with_context(|| {
-            format!("reading {FILE}: was this system started by the controller?")
+    fn load(info: &Path) -> Result<Self> {
+        let path = info.join(FILE);
+        let bytes = fs::read(&path).with_context(|| {
+            format!("reading {}: was this system started by the controller?", path.display())
         })?;
-        serde_json::from_slice(&bytes).with_context(|| format!("reading {FILE}"))
+        serde_json::from_slice(&bytes).with_context(|| format!("reading {}", path.display()))
     }
 }
 
+/// The startup is over. The system is up if all of the administrator's checks say so; what came of it is
+/// left in a file too.
+pub fn up(place: &Place, log: &Log) -> Result<Verdict> {
+    let policy = startup::policy(&place.info)?;
+    let (mut complaints, checks) = match startup::check(&policy) {
+        Ok(checks) => (checks.iter().filter_map(Check::complaint).collect(), checks),
+        Err(e) => (vec![reason(&e)], Vec::new()),
+    };
+    if complaints.is_empty()
+        && policy.require_report
+        && let Err(e) = record(CycleState::Up, place, log)
+    {
+        complaints.push(reason(&e));
+    }
+    let reason = (!complaints.is_empty()).then(|| complaints.join("; "));
+    let verdict = Verdict { up: reason.is_none(), reason, checks };
+    verdict.store(&place.info)?;
+    Ok(verdict)
+}
+
+/// The system has shut down.
+pub fn close(place: &Place, log: &Log) -> Result<()> {
+    if startup::policy(&place.info)?.require_report {
+        record(CycleState::Closed, place, log)?;
+    }
+    Ok(())
+}
+
 /// Writes that the life cycle of this startup has come to `state`.
-pub fn report(state: CycleState, log: &Log) -> Result<()> {
-    let boot = BootReport::load()?;
-    with_records(&boot, log, |records| {
+fn record(state: CycleState, place: &Place, log: &Log) -> Result<()> {
+    let boot = BootReport::load(&place.info)?;
+    with_records(&boot, place, log, |records| {
         let mut cycle = records.cycle()?.context("the record of this life cycle is missing")?;
         if cycle.boot_id != boot_id() {
             bail!("the record is of another startup than this one");
@@ -80,6 +132,7 @@ pub fn report(state: CycleState, log: &Log) -> Result<()> {
 /// ext4 and XFS read-only is a property of the whole filesystem, so the root is writable for a moment.
 fn with_records(
     boot: &BootReport,
+    place: &Place,
     log: &Log,
     work: impl FnOnce(&Records) -> Result<()>,
 ) -> Result<()> {
@@ -91,10 +144,9 @@ fn with_records(
         top.unmount()?;
         return done;
     }
-    let root = Path::new("/");
-    mount::remount(root, MountFlags::empty())?;
-    let done = open(root).and_then(|records| work(&records));
-    mount::remount(root, MountFlags::RDONLY)?;
+    mount::remount(&place.root, MountFlags::empty())?;
+    let done = open(&place.root).and_then(|records| work(&records));
+    mount::remount(&place.root, MountFlags::RDONLY)?;
     done
 }
 

@@ -9,28 +9,64 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
+use crate::{mount, shutdown, supervisor::RUN_DIR, switch_root::check_init};
+
 /// Where the booted system finds the controller.
 pub const PROGRAM: &str = "/run/gse/gse-controller";
 
+/// Where systemd looks for what is to end the machine's life.
+const EXIT_ROOT: &str = "/run/initramfs";
+
+/// What starts and ends an image's services.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Manager {
+    /// OpenRC.
+    OpenRc,
+    /// systemd.
+    Systemd,
+}
+
+impl Manager {
+    /// Those that the image at `root` has. Which of them its init starts is not known.
+    pub fn of(root: &Path) -> Vec<Self> {
+        let mut found = Vec::new();
+        if root.join("etc/runlevels").is_dir() {
+            found.push(Self::OpenRc);
+        }
+        let systemd = ["/usr/lib/systemd/systemd", "/lib/systemd/systemd"];
+        if systemd.iter().any(|path| check_init(root, path).is_ok()) {
+            found.push(Self::Systemd);
+        }
+        found
+    }
+}
+
 // `openrc-run` is found as Gentoo and Debian have it.
+//
+// Not `after *`: with rc_parallel, two services that say so (`local` is one) wait for each other. OpenRC takes
+// `rc.starting` away when the runlevel is complete and all that it started has ended.
 const OPENRC_UP: &str = r#"#!/sbin/openrc-run
 description="Tells the GSE controller that this system is up"
 
-depend() {
-	after *
-}
-
 start() {
-	ebegin "Reporting that this system is up"
-	/run/gse/gse-controller up
-	eend $?
+	ebegin "Reporting when this system is up"
+	(
+		while [ -e "$RC_SVCDIR/rc.starting" ]; do
+			sleep 0.2
+		done
+		exec /run/gse/gse-controller up
+	) </dev/null >/dev/null 2>&1 &
+	eend 0
 }
 "#;
 
+// Gentoo ends with `mount-ro`, Debian with `umountfs` and `umountroot`; `killprocs` and `sendsigs` end
+// whatever runs, and might this.
 const OPENRC_CLOSED: &str = r#"#!/sbin/openrc-run
 description="Tells the GSE controller that this system shut down cleanly"
 
 depend() {
+	after killprocs savecache sendsigs umountnfs.sh
 	before umountfs umountroot mount-ro
 }
 
@@ -41,51 +77,55 @@ start() {
 }
 "#;
 
+// A target is reached when everything that it wants and that is ordered before it has started or failed; so one
+// service that hangs keeps it from being reached. This one is wanted by whatever the image boots into, and
+// names the usual targets too, whose services may come later than those of another default.
 const SYSTEMD_UP: &str = "\
 [Unit]
 Description=Tells the GSE controller that this system is up
-After=multi-user.target
+After=default.target multi-user.target graphical.target
 
 [Service]
 Type=oneshot
 RemainAfterExit=yes
+TimeoutStartSec=infinity
 ExecStart=/run/gse/gse-controller up
 ";
 
-const SYSTEMD_CLOSED: &str = "\
-[Unit]
-Description=Tells the GSE controller that this system shut down cleanly
-DefaultDependencies=no
-Before=sysinit.target shutdown.target
-Conflicts=shutdown.target
-
-[Service]
-Type=oneshot
-RemainAfterExit=yes
-ExecStart=/bin/true
-ExecStop=/run/gse/gse-controller closed
-";
-
-/// Writes the services into `etc`, for OpenRC and for systemd, where the image has them.
-pub fn install(etc: &Path) -> Result<()> {
-    let runlevels = etc.join("runlevels");
-    if runlevels.is_dir() {
-        let init = etc.join("init.d");
-        write(&init.join("gse-up"), OPENRC_UP, 0o755)?;
-        write(&init.join("gse-closed"), OPENRC_CLOSED, 0o755)?;
-        link("/etc/init.d/gse-up", &runlevels.join("default/gse-up"))?;
-        // Gentoo ends in the runlevel `shutdown`; Debian unmounts /etc before that one, in `off`.
-        let last = if runlevels.join("off").is_dir() { "off" } else { "shutdown" };
-        link("/etc/init.d/gse-closed", &runlevels.join(last).join("gse-closed"))?;
-    }
-    let systemd = etc.join("systemd/system");
-    if systemd.is_dir() {
-        write(&systemd.join("gse-up.service"), SYSTEMD_UP, 0o644)?;
-        write(&systemd.join("gse-closed.service"), SYSTEMD_CLOSED, 0o644)?;
-        link("../gse-up.service", &systemd.join("multi-user.target.wants/gse-up.service"))?;
-        link("../gse-closed.service", &systemd.join("sysinit.target.wants/gse-closed.service"))?;
+/// Writes the services into the `/etc` of the system at `root`.
+pub fn install(root: &Path) -> Result<()> {
+    let etc = root.join("etc");
+    for manager in Manager::of(root) {
+        match manager {
+            Manager::OpenRc => openrc(&etc)?,
+            Manager::Systemd => systemd(&etc.join("systemd/system"))?,
+        }
     }
     Ok(())
+}
+
+fn openrc(etc: &Path) -> Result<()> {
+    let (init, runlevels) = (etc.join("init.d"), etc.join("runlevels"));
+    write(&init.join("gse-up"), OPENRC_UP, 0o755)?;
+    write(&init.join("gse-closed"), OPENRC_CLOSED, 0o755)?;
+    link("/etc/init.d/gse-up", &runlevels.join("default/gse-up"))?;
+    // Gentoo ends in the runlevel `shutdown`; Debian unmounts /etc before that one, in `off`.
+    let last = if runlevels.join("off").is_dir() { "off" } else { "shutdown" };
+    link("/etc/init.d/gse-closed", &runlevels.join(last).join("gse-closed"))
+}
+
+fn systemd(units: &Path) -> Result<()> {
+    write(&units.join("gse-up.service"), SYSTEMD_UP, 0o644)?;
+    link("../gse-up.service", &units.join("default.target.wants/gse-up.service"))
+}
+
+/// Has systemd, after everything is ended and unmounted, start this program in the place of the system.
+pub fn prepare_shutdown() -> Result<()> {
+    let run = Path::new(RUN_DIR);
+    link("gse-controller", &run.join(shutdown::NAME))?;
+    let exit_root = Path::new(EXIT_ROOT);
+    fs::create_dir_all(exit_root).with_context(|| format!("making {EXIT_ROOT}"))?;
+    Ok(mount::bind(run, exit_root)?)
 }
 
 fn write(path: &Path, text: &str, mode: u32) -> Result<()> {
@@ -111,27 +151,52 @@ fn make_parent(path: &Path) -> Result<()> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn services_are_written_for_the_init_that_the_image_has() {
+    /// A root with a program and directories in it.
+    fn root(program: Option<&str>, directories: &[&str]) -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
-        let (gentoo, debian, systemd) =
-            (dir.path().join("gentoo"), dir.path().join("debian"), dir.path().join("systemd"));
-        fs::create_dir_all(gentoo.join("runlevels/shutdown")).unwrap();
-        fs::create_dir_all(debian.join("runlevels/shutdown")).unwrap();
-        fs::create_dir_all(debian.join("runlevels/off")).unwrap();
-        fs::create_dir_all(systemd.join("systemd/system")).unwrap();
-        for etc in [&gentoo, &debian, &systemd] {
-            install(etc).unwrap();
-            install(etc).unwrap();
+        for below in directories {
+            fs::create_dir_all(dir.path().join(below)).unwrap();
         }
-        assert!(gentoo.join("runlevels/shutdown/gse-closed").is_symlink());
-        assert!(debian.join("runlevels/off/gse-closed").is_symlink());
-        assert!(!debian.join("runlevels/shutdown/gse-closed").is_symlink());
-        assert!(debian.join("runlevels/default/gse-up").is_symlink());
-        assert!(systemd.join("systemd/system/multi-user.target.wants/gse-up.service").is_file());
-        assert!(!systemd.join("init.d").exists());
-        for script in [OPENRC_UP, OPENRC_CLOSED, SYSTEMD_UP, SYSTEMD_CLOSED] {
-            assert!(script.contains(PROGRAM));
+        if let Some(program) = program {
+            write(&dir.path().join(program), "", 0o755).unwrap();
         }
+        dir
+    }
+
+    #[test]
+    fn services_are_written_for_what_the_image_has() {
+        let gentoo = root(None, &["etc/runlevels/shutdown"]);
+        let debian = root(None, &["etc/runlevels/shutdown", "etc/runlevels/off"]);
+        let systemd = root(Some("usr/lib/systemd/systemd"), &["etc"]);
+        let older = root(Some("lib/systemd/systemd"), &["etc"]);
+        for root in [&gentoo, &debian, &systemd, &older] {
+            // Twice: a boot that is tried again does so.
+            install(root.path()).unwrap();
+            install(root.path()).unwrap();
+        }
+        let has =
+            |root: &tempfile::TempDir, path: &str| root.path().join("etc").join(path).is_symlink();
+        assert!(has(&gentoo, "runlevels/shutdown/gse-closed"));
+        assert!(has(&debian, "runlevels/off/gse-closed"));
+        assert!(!has(&debian, "runlevels/shutdown/gse-closed"));
+        assert!(has(&debian, "runlevels/default/gse-up"));
+        for root in [&systemd, &older] {
+            assert!(
+                root.path()
+                    .join("etc/systemd/system/default.target.wants/gse-up.service")
+                    .is_file()
+            );
+            assert!(!root.path().join("etc/init.d").exists());
+        }
+        for text in [OPENRC_UP, OPENRC_CLOSED, SYSTEMD_UP] {
+            assert!(text.contains(PROGRAM));
+        }
+    }
+
+    #[test]
+    fn an_image_with_another_init_is_told_apart() {
+        assert_eq!(Manager::of(root(Some("sbin/init"), &["etc"]).path()), []);
+        let both = root(Some("usr/lib/systemd/systemd"), &["etc/runlevels"]);
+        assert_eq!(Manager::of(both.path()), [Manager::OpenRc, Manager::Systemd]);
     }
 }

@@ -118,7 +118,7 @@ fn failure(status: ExitStatus) -> String {
 }
 
 /// Ends the machine's life, after what was written has reached the disks.
-fn end(mode: RebootMode) -> ! {
+pub(crate) fn end(mode: RebootMode) -> ! {
     rustix::fs::sync();
     loop {
         let _ = reboot(mode);

@@ -39,6 +39,10 @@ fn typos_name_file_line_and_nearest_key() {
         ("boot", "# x\n[update]\npolcy = \"ask\"\n", "controller/boot.toml:3: ", "policy"),
         ("boot", "[update]\npolicy = \"aks\"\n", "controller/boot.toml:2: ", "ask"),
         ("boot", "rescue.pasword = \"x\"\n", "controller/boot.toml:1: ", "password"),
+        ("boot", "[health]\nscript_limt = 5\n", "controller/boot.toml:2: ", "script_limit"),
+        ("boot", "[update]\nmode = \"inplace\"\n", "controller/boot.toml:2: ", "in-place"),
+        ("boot", "[health]\ntries = 0\n", "controller/boot.toml:2: ", "at least 1"),
+        ("boot", "[health]\nwatchdog = \"alwys\"\n", "controller/boot.toml:2: ", "always"),
         ("network", "[[interfaces]]\n", "controller/network.toml:1: ", "interface"),
         ("network", "[[interface]]\nmatch.nam = \"x\"\n", "controller/network.toml:2: ", "name"),
         (

@@ -33,8 +33,7 @@ pub struct Disk {
     pub sector: u32,
     /// The serial number that the machine sees.
     pub serial: String,
-    /// Where to record every write and flush, in the format of
-    /// <https://docs.kernel.org/admin-guide/device-mapper/log-writes.html>.
+    /// Where to record every write and flush, for [`WriteLog`](crate::writes::WriteLog); a record that is there goes on.
     pub write_log: Option<PathBuf>,
     /// Whether the machine can only read it.
     pub read_only: bool,
@@ -110,10 +109,19 @@ impl Disk {
         let raw = json!({ "driver": "raw", "file": file(&self.image, write), "read-only": !write });
         let mut drive = match &self.write_log {
             None => raw,
-            Some(log) => json!({
-                "driver": "blklogwrites", "file": raw, "log": file(log, true),
-                "log-sector-size": self.sector,
-            }),
+            Some(log) => {
+                let mut drive =
+                    json!({ "driver": "blklogwrites", "file": raw, "log": file(log, true) });
+                // QEMU opens it only if it is there.
+                let doing = || format!("creating the write log {}", log.display());
+                let there = File::options().create(true).append(true).open(log).doing(doing)?;
+                // The one setting excludes the other.
+                match there.metadata().doing(doing)?.len() {
+                    0 => set(&mut drive, "log-sector-size", Some(self.sector)),
+                    _ => set(&mut drive, "log-append", Some(true)),
+                }
+                drive
+            }
         };
         if let Some(drive) = drive.as_object_mut() {
             drive.insert("node-name".to_owned(), json!(drive_of(id)));

@@ -49,7 +49,12 @@ pub fn tree() -> Result<PathBuf> {
     script("fixture-tree", "debian")
 }
 
-/// The same with what a programming course uses: 1.7 GB, for measurements.
+/// A small Debian with systemd, made if it is not in the cache. root's password is `gse`.
+pub fn systemd_tree() -> Result<PathBuf> {
+    script("fixture-tree", "systemd")
+}
+
+/// The one with OpenRC and what a programming course uses: 1.7 GB, for measurements.
 pub fn large_tree() -> Result<PathBuf> {
     script("fixture-tree", "large")
 }

@@ -12,9 +12,11 @@ pub mod lab;
 pub mod machine;
 pub mod process;
 pub mod qmp;
+pub mod replay;
 pub mod server;
 pub mod spec;
 pub mod timeline;
+pub mod writes;
 
 pub use console::{Console, Line};
 pub use device::{Bus, Disk, Model, Nic};

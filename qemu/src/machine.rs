@@ -151,6 +151,13 @@ impl Machine {
         self.qmp.execute("send-key", keys).map(drop)
     }
 
+    /// Sends a break down the serial line, and then `key`: a magic SysRq, which the kernel obeys without asking any
+    /// program, such as `i`, which kills all of them but init. The kernel has to be told `sysrq_always_enabled`.
+    pub fn sysrq(&self, key: char) -> Result<()> {
+        self.qmp.execute("chardev-send-break", json!({ "id": "serial0" }))?;
+        self.console.send(key.to_string().as_bytes())
+    }
+
     /// Presses the reset button.
     pub fn reset(&self) -> Result<()> {
         self.qmp.execute("system_reset", json!({})).map(drop)
@@ -214,6 +221,11 @@ impl Machine {
         Err(Error::Impossible(format!(
             "no slot is left: a machine with hot_plug() takes {HOT_SLOTS} PCI devices, others take none"
         )))
+    }
+
+    /// Whether its hardware watchdog has acted.
+    pub fn watchdog_acted(&self) -> bool {
+        self.qmp.wait_event(|e| qmp::is(e, "WATCHDOG"), Duration::ZERO).is_some()
     }
 
     /// Waits for the machine to end.

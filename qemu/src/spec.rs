@@ -62,6 +62,8 @@ pub struct Spec {
     pub nics: Vec<Nic>,
     /// Whether something is going to be plugged in while it runs.
     pub hot_plug: bool,
+    /// Whether it has a hardware watchdog: Linux driver i6300esb (not in Debian's cloud kernel).
+    pub watchdog: bool,
     /// Whether it goes on after a reboot; without this, a reboot ends it.
     pub reboots: bool,
     /// What its clock says at power on, such as `1970-01-01T00:00:00`; the time without it.
@@ -80,6 +82,7 @@ impl Spec {
             disks: Vec::new(),
             nics: Vec::new(),
             hot_plug: false,
+            watchdog: false,
             reboots: false,
             clock: None,
         }
@@ -124,6 +127,12 @@ impl Spec {
         Self { hot_plug: true, ..self }
     }
 
+    /// The same machine with a hardware watchdog, which resets it.
+    #[must_use]
+    pub fn watchdog(self) -> Self {
+        Self { watchdog: true, ..self }
+    }
+
     /// The same machine, which goes on after a reboot.
     #[must_use]
     pub fn reboots(self) -> Self {
@@ -152,6 +161,10 @@ impl Spec {
         let words = std::iter::once(APPEND).chain(self.append.iter().map(String::as_str));
         out.add("-append", words.collect::<Vec<_>>().join(" "));
         out.add("-action", if self.reboots { "reboot=reset" } else { "reboot=shutdown" });
+        if self.watchdog {
+            out.add("-device", json!({ "driver": "i6300esb" }).to_string());
+            out.add("-action", "watchdog=reset");
+        }
         if let Some(time) = &self.clock {
             out.add("-rtc", format!("base={time}"));
         }
@@ -239,5 +252,13 @@ mod tests {
     fn words_are_added_to_the_kernel_command_line() {
         let text = line(&Spec::new("k", "i").append("ip=dhcp gse.debug"), None);
         assert!(text.contains("tsc=reliable ip=dhcp gse.debug"), "{text}");
+    }
+
+    #[test]
+    fn a_watchdog_resets_the_machine_that_has_one() {
+        let spec = Spec::new("k", "i");
+        assert!(!line(&spec, None).contains("watchdog"));
+        let text = line(&spec.watchdog(), None);
+        assert!(text.contains("i6300esb") && text.contains("-action watchdog=reset"), "{text}");
     }
 }

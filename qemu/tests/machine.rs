@@ -84,7 +84,6 @@ fn disks_have_the_sectors_the_serial_and_the_content_that_they_should() {
         .disk(Disk::blank(image("a"), 1 << 20).unwrap().serial("first").write_log(&log))
         .disk(Disk::blank(image("b"), 1 << 20).unwrap().sector(4096).read_only())
         .disk(Disk::blank(image("c"), 1 << 20).unwrap().bus(Bus::Nvme).sector(4096).serial("N1"));
-    fs::File::create_new(&log).unwrap();
     let machine = spec.start().unwrap();
     machine.console.expect("vda 512 2048 first", LONG).unwrap();
     machine.console.expect("vdb 4096 2048", LONG).unwrap();

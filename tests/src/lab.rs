@@ -15,7 +15,7 @@ use std::{
 
 use gse_qemu::{
     Exit, Filesystem, Lab, Machine,
-    fixtures::{Flavour, kernel, tree},
+    fixtures::{Flavour, kernel, systemd_tree, tree},
     lab::slot_for,
     process::Broom,
 };
@@ -49,10 +49,18 @@ fn temporary(parent: &Path) -> TempDir {
 /// A lab in `dir` with the Debian tree published as [`VERSION`], its configuration published, a controller for the
 /// stock cloud kernel, and its server running.
 pub fn debian(dir: &Path, filesystem: Filesystem) -> Lab {
-    let tree = tree().unwrap();
-    let lab = Lab::new(dir, kernel(Flavour::Cloud).unwrap(), slot_for(&tree).unwrap(), filesystem)
-        .unwrap();
-    lab.publish(&tree, VERSION).unwrap();
+    distribution(dir, &tree().unwrap(), filesystem)
+}
+
+/// As [`debian`], with systemd.
+pub fn systemd(dir: &Path, filesystem: Filesystem) -> Lab {
+    distribution(dir, &systemd_tree().unwrap(), filesystem)
+}
+
+fn distribution(dir: &Path, tree: &Path, filesystem: Filesystem) -> Lab {
+    let slot = slot_for(tree).unwrap();
+    let lab = Lab::new(dir, kernel(Flavour::Cloud).unwrap(), slot, filesystem).unwrap();
+    lab.publish(tree, VERSION).unwrap();
     lab.publish_config().unwrap();
     lab.build_controller().unwrap();
     lab

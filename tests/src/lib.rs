@@ -1,6 +1,7 @@
 //! What the end-to-end tests share: the virtual lab, a system that boots in a second, a look at disks from
 //! outside, and the comparison of trees.
 
+pub mod cuts;
 pub mod disk;
 pub mod lab;
 pub mod liar;

@@ -49,7 +49,7 @@ pub fn tree(dir: &Path, version: &str) {
         fs::create_dir_all(dir.join(below)).unwrap();
     }
     fs::copy("/bin/busybox", dir.join("bin/busybox")).unwrap();
-    for applet in ["sh", "cat", "poweroff"] {
+    for applet in ["sh", "cat", "poweroff", "sleep"] {
         symlink("busybox", dir.join("bin").join(applet)).unwrap();
     }
     let init = dir.join("sbin/init");
@@ -67,9 +67,14 @@ pub fn publish(lab: &Lab, version: &str, change: impl FnOnce(&Path)) {
     lab.publish(&dir, version).unwrap();
 }
 
+/// A lab in `dir` that has published nothing, and has no controller.
+pub fn unpublished(dir: &Path, flavour: Flavour, filesystem: Filesystem) -> Lab {
+    Lab::new(dir, kernel(flavour).unwrap(), SLOT, filesystem).unwrap()
+}
+
 /// A lab in `dir` that has published it as [`VERSION`]; the controller is still to be built.
 pub fn unbuilt(dir: &Path, flavour: Flavour, filesystem: Filesystem) -> Lab {
-    let lab = Lab::new(dir, kernel(flavour).unwrap(), SLOT, filesystem).unwrap();
+    let lab = unpublished(dir, flavour, filesystem);
     publish(&lab, VERSION, |_| {});
     lab
 }

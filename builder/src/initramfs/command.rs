@@ -23,6 +23,7 @@ pub fn command(cli: &Cli) -> anyhow::Result<()> {
             Some(path) => path.clone(),
             None => controller(env::var_os("GSE_CONTROLLER").map(PathBuf::from))?,
         },
+        tools: tools()?,
         drivers: cli.drivers.clone(),
         output: match &cli.output {
             Some(file) => Output::File(file.clone()),
@@ -48,12 +49,23 @@ fn controller(named: Option<PathBuf>) -> anyhow::Result<PathBuf> {
     match named {
         Some(path) => Ok(path),
         None => {
-            let own = env::current_exe().context("finding the directory that gse is in")?;
-            let beside = own.with_file_name("gse-controller");
-            let installed = own.ancestors().nth(2).map(|p| p.join("lib64/gse/gse-controller"));
+            let (beside, installed) = places("gse-controller")?;
             Ok(installed.filter(|path| !beside.exists() && path.exists()).unwrap_or(beside))
         }
     }
+}
+
+/// The directory of static filesystem tools, if there is one, in the same places.
+fn tools() -> anyhow::Result<Option<PathBuf>> {
+    let (beside, installed) = places("tools")?;
+    Ok([Some(beside), installed].into_iter().flatten().find(|path| path.is_dir()))
+}
+
+/// Where what belongs to this program may be: beside it, as in a build, and as installed.
+fn places(name: &str) -> anyhow::Result<(PathBuf, Option<PathBuf>)> {
+    let own = env::current_exe().context("finding the directory that gse is in")?;
+    let installed = own.ancestors().nth(2).map(|p| p.join("lib64/gse").join(name));
+    Ok((own.with_file_name(name), installed))
 }
 
 /// Seconds since 1970: now, or as <https://reproducible-builds.org/specs/source-date-epoch/> has it.

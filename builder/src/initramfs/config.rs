@@ -59,6 +59,11 @@ impl Config {
         filesystems
     }
 
+    /// Whether there is a password that opens a shell on some machine. Nobody gets at a shell without one.
+    pub(super) fn opens_a_shell(&self) -> bool {
+        self.bundle.boot.rescue.password.is_some()
+    }
+
     /// Whether a server's certificate will have to be checked against this host's list.
     pub(super) fn needs_certificates(&self) -> bool {
         let sources = &self.bundle.sources;

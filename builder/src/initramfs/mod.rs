@@ -30,7 +30,7 @@ use std::{
 
 pub use command::command;
 pub use error::Error;
-pub use report::{Part, Report};
+pub use report::{Part, Report, Shell};
 pub use tree::Category;
 
 use archive::Packed;
@@ -48,6 +48,8 @@ pub struct Options {
     pub config: Option<PathBuf>,
     /// The controller's static binary.
     pub controller: PathBuf,
+    /// Where static makers and checkers of filesystems are, if there are any; the host's are taken otherwise.
+    pub tools: Option<PathBuf>,
     /// Driver names and classes; empty for the default classes.
     pub drivers: Vec<String>,
     /// Where the image goes.
@@ -98,8 +100,14 @@ pub fn build(options: &Options) -> Result<Report, Error> {
     tree.insert("etc/gse/stamp", Category::Base, stamp);
     add_config(&mut tree, &config)?;
     tree.insert("init", Category::Controller, Node::program(controller(&options.controller)?));
-    tools::add_filesystem_tools(&mut tree, &config.filesystems())?;
-    let shell = tools::add_shell(&mut tree)?;
+    tools::add_filesystem_tools(&mut tree, &config.filesystems(), options.tools.as_deref())?;
+    let shell = if !config.opens_a_shell() {
+        Shell::NoPassword
+    } else if tools::add_shell(&mut tree)? {
+        Shell::Present
+    } else {
+        Shell::NoBusybox
+    };
     let wanted = add_modules(&mut tree, &directory, &kernel, &chosen)?;
     let place = directory.firmware();
     let firmware_missing = firmware::add(&mut tree, &place, &directory.release, &wanted)?;

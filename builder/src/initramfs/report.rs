@@ -21,10 +21,22 @@ pub struct Report {
     pub modules: Vec<String>,
     /// Number of firmware files that the modules may ask for and this host does not have.
     pub firmware_missing: usize,
-    /// Whether the rescue shell is in.
-    pub shell: bool,
+    /// Whether rescue has a shell.
+    pub shell: Shell,
     /// How long it took, in seconds.
     pub seconds: f64,
+}
+
+/// Whether rescue has a shell, and why not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Shell {
+    /// It has.
+    Present,
+    /// Nobody could open it: the configuration has no `rescue.password`.
+    NoPassword,
+    /// The host has no static busybox.
+    NoBusybox,
 }
 
 /// A part of the image.
@@ -77,10 +89,18 @@ impl fmt::Display for Report {
             let n = self.firmware_missing;
             writeln!(f, "{n} firmware files that these drivers may ask for are not on this host.")?;
         }
-        if !self.shell {
-            writeln!(f, "No shell in rescue: this host has no static busybox (busybox-static).")?;
+        match self.shell {
+            Shell::Present => Ok(()),
+            Shell::NoPassword => {
+                writeln!(
+                    f,
+                    "No shell in rescue: boot.toml has no rescue.password. For one, build this again with it."
+                )
+            }
+            Shell::NoBusybox => {
+                writeln!(f, "No shell in rescue: this host has no static busybox (busybox-static).")
+            }
         }
-        Ok(())
     }
 }
 

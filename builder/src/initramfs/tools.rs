@@ -1,4 +1,7 @@
-//! Programs of this host that machines need: makers and checkers of filesystems, and a shell for rescue.
+//! Programs that machines need: makers and checkers of filesystems, and a shell for rescue.
+//!
+//! GSE's build makes static ones, which take half of the room of a distribution's with all their libraries. Where
+//! there are none, or none for a filesystem, the host's own go in.
 
 use std::{
     env, fs,
@@ -54,16 +57,21 @@ fn tools(filesystem: Filesystem) -> Tools {
     }
 }
 
-/// Puts the tools of these filesystems into the image, with their libraries.
+/// Puts the tools of these filesystems into the image, with their libraries: those in `own`, else the host's.
 pub(super) fn add_filesystem_tools(
     tree: &mut Tree,
     filesystems: &[Filesystem],
+    own: Option<&Path>,
 ) -> Result<(), Error> {
     let mut libraries = Libraries::of_host();
     for &filesystem in filesystems {
         let Tools { package, programs, links, files } = tools(filesystem);
         for tool in programs {
-            let path = find(tool).ok_or(Error::NoTool { tool, filesystem, package })?;
+            let path = find(tool, own).ok_or(Error::NoTool { tool, filesystem, package })?;
+            if let Some(target) = other_name(&path, programs) {
+                tree.insert(&format!("sbin/{tool}"), Category::Tools, Node::Link { target });
+                continue;
+            }
             let bytes = fs::read(&path).map_err(Error::io("reading", &path))?;
             let program = Program::parse(&bytes).map_err(|why| Error::damaged(&path, why))?;
             libraries.add(&path, &program)?;
@@ -104,10 +112,17 @@ pub(super) fn add_shell(tree: &mut Tree) -> Result<bool, Error> {
     Ok(false)
 }
 
-/// Finds a program where administrators' programs are, and then where the caller's are.
-fn find(tool: &str) -> Option<PathBuf> {
+/// The program of this filesystem that `path` is only another name for.
+fn other_name(path: &Path, programs: &[&str]) -> Option<String> {
+    let target = fs::read_link(path).ok()?.into_os_string().into_string().ok()?;
+    programs.contains(&target.as_str()).then_some(target)
+}
+
+/// Finds a program among GSE's own, then where administrators' programs are, and then where the caller's are.
+fn find(tool: &str, own: Option<&Path>) -> Option<PathBuf> {
     let fixed = ["/usr/sbin", "/sbin", "/usr/bin", "/bin", "/usr/local/sbin"].map(PathBuf::from);
     let path = env::var_os("PATH").unwrap_or_default();
-    let found = fixed.into_iter().chain(env::split_paths(&path)).map(|d| d.join(tool));
-    found.into_iter().find(|p| p.is_file())
+    let own = own.map(Path::to_owned).into_iter();
+    let mut places = own.chain(fixed).chain(env::split_paths(&path)).map(|d| d.join(tool));
+    places.find(|p| p.is_file())
 }

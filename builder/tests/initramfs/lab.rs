@@ -73,6 +73,7 @@ impl Lab {
             modules: Some(modules.to_owned()),
             config: Some(self.path("config.d")),
             controller: PathBuf::from("/bin/busybox"),
+            tools: None,
             drivers: drivers.iter().map(|d| (*d).to_owned()).collect(),
             output: Output::Dist(self.path("dist.d")),
             force: false,

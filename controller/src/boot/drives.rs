@@ -3,7 +3,10 @@
 use std::{path::Path, time::Duration};
 
 use anyhow::{Context as _, Result};
-use gse_protocol::config::{Bundle, drives::Role};
+use gse_protocol::config::{
+    Bundle,
+    drives::{Filesystem, Role},
+};
 
 use super::{DEV, Disks, Machine, SYS};
 use crate::{
@@ -11,12 +14,13 @@ use crate::{
     disk::{
         choose::ChoiceError,
         content::FsInfo,
+        fsck::{self, FsckOutcome},
         gpt,
         mkfs::{self, Spec},
-        mount::{self, Access},
+        mount::{self, Access, MountError},
         plan::{self, DriveError, PartitionPlan},
         probe::{self, BlockDevice, Loops},
-        slots::{self, Label, Place},
+        slots::{self, Found, Label, Place},
         wipeable::Wipeable,
     },
     fetch::FetchedConfig,
@@ -117,7 +121,7 @@ impl Machine {
     }
 
     /// Loads the kernel's module for a filesystem: mount(2) would ask for modprobe, which is not here.
-    pub(super) fn load_filesystem(&self, filesystem: gse_protocol::config::drives::Filesystem) {
+    pub(super) fn load_filesystem(&self, filesystem: Filesystem) {
         self.hotplug.drivers().load_named(&filesystem.to_string(), &self.log);
     }
 
@@ -125,12 +129,62 @@ impl Machine {
     pub(super) fn mount_place(&self, place: &Place, access: Access) -> Option<Mounted<'_>> {
         let filesystem = place.filesystem.as_ref().and_then(FsInfo::filesystem);
         filesystem.into_iter().for_each(|filesystem| self.load_filesystem(filesystem));
-        match mount::mount_place(place, Path::new(SCRATCH), access, &self.log) {
+        let mount = || mount::mount_place(place, Path::new(SCRATCH), access, &self.log);
+        match self.mount_or_mend(&place.device, filesystem, mount) {
             Ok(mounted) => Some(mounted),
             Err(e) => {
                 self.log.warn(e);
                 None
             }
+        }
+    }
+
+    /// Mounts, and if that fails mounts again what could be mended.
+    pub(super) fn mount_or_mend<T>(
+        &self,
+        device: &Path,
+        filesystem: Option<Filesystem>,
+        mount: impl Fn() -> Result<T, MountError>,
+    ) -> Result<T, MountError> {
+        let (error, filesystem) = match (mount(), filesystem) {
+            (Err(error), Some(filesystem)) => (error, filesystem),
+            (done, _) => return done,
+        };
+        self.log.warn(&error);
+        match self.mend(device, filesystem) {
+            Ok(()) => mount(),
+            Err(_) => Err(error),
+        }
+    }
+
+    /// Checks a filesystem that is not mounted, and mends it. The error says what is wrong with one that
+    /// cannot be mended.
+    pub(super) fn mend(&self, device: &Path, filesystem: Filesystem) -> Result<(), String> {
+        self.load_filesystem(filesystem);
+        let scratch = Path::new(SCRATCH);
+        match fsck::check_and_repair(device, filesystem, scratch, &self.tools, &self.log) {
+            Ok(FsckOutcome::Clean) => {}
+            Ok(FsckOutcome::Repaired) => {
+                self.log.warn(format_args!("{} was repaired", device.display()));
+            }
+            Ok(FsckOutcome::Damaged(why)) => return Err(why),
+            // Without its tool a filesystem that can be mounted is still better than none.
+            Err(e) => self.log.warn(e),
+        }
+        Ok(())
+    }
+
+    /// The health check of the users' data, as far as that can be done without a person. What is left is for the
+    /// mount to say.
+    pub(super) fn mend_userdata(&self, found: &Found) {
+        let Some(place) = &found.userdata else { return };
+        let filesystem = place.filesystem.as_ref().and_then(FsInfo::filesystem);
+        let mended = filesystem.map(|filesystem| self.mend(&place.device, filesystem));
+        if let Some(Err(why)) = mended {
+            self.log.warn(format_args!(
+                "the filesystem on {} is damaged: {why}",
+                place.device.display()
+            ));
         }
     }
 
@@ -148,7 +202,7 @@ fn devices() -> Result<Vec<BlockDevice>> {
     probe::block_devices(Path::new(SYS), Path::new(DEV), Loops::Ignore).context("looking for disks")
 }
 
-fn found(config: &Bundle, devices: Vec<BlockDevice>) -> Result<Disks> {
+pub(super) fn found(config: &Bundle, devices: Vec<BlockDevice>) -> Result<Disks> {
     let configured = match plan::plan(&config.drives, &devices) {
         Ok(plans) => plans.into_iter().map(|plan| plan.disk).collect(),
         Err(_) => Vec::new(),

@@ -1,31 +1,27 @@
 //! The boot, from the kernel's start of this program to the real system's: phases 1 to 9 of the design.
 
+mod cycle;
 mod drives;
 mod new_system;
 mod online;
+pub mod power_on;
 mod slots;
 mod start;
 
-use std::{collections::BTreeSet, ffi::OsStr, fs, path::Path, sync::Arc, thread, time::Duration};
+use std::{collections::BTreeSet, ffi::OsStr, fs, path::Path, sync::Arc, thread};
 
 use anyhow::{Context as _, Result};
-use gse_protocol::{
-    Release, Serial,
-    config::{Bundle, boot::Answer},
-};
+use gse_protocol::{Serial, config::Bundle};
 
-use self::{online::Server, slots::Slots};
+use self::{cycle::Course, slots::Slots};
 use crate::{
     clock,
     cmdline::CmdLine,
     config,
-    console::{self, Input},
-    decide::{self, Keep, Update},
     disk::{mount::Access, probe::BlockDevice, slots::Found, tools::Tools},
     drivers::{Drivers, Hotplug},
-    facts::{Content, Facts, Offer, Role},
     handover::Handover,
-    log::{Log, reason},
+    log::Log,
     rescue,
 };
 
@@ -86,18 +82,9 @@ pub fn run(log: Arc<Log>, cmdline: CmdLine) -> Result<Handover> {
         machine.keep_config(&disks, fetched);
     }
 
-    let (slots, facts) = log.phase("version check", || machine.settle(disks, &config))?;
-    let (slots, facts, failure) =
-        machine.bring_up_to_date(&config, server.as_ref(), slots, facts)?;
-    machine.start_one(&config, slots, facts, failure)
-}
-
-fn offer(release: &Release) -> Offer {
-    Offer {
-        serial: release.serial,
-        version: release.version.clone(),
-        allow_downgrade: release.allow_downgrade,
-    }
+    let looked = log.phase("version check", || Slots::look(&machine, disks, &config));
+    let (slots, facts) = looked?;
+    Course::new(&machine, &config, server.as_ref(), slots, facts).run()
 }
 
 /// Begins to load the modules of the configured filesystems. Those of btrfs take as long as
@@ -145,119 +132,6 @@ impl Machine {
         let config = config::newer(embedded, kept);
         raise_clock(config.created, &self.log);
         Ok((config, floor, disks))
-    }
-
-    /// Phase 4: what the installed slots hold, with every interrupted change brought to its end.
-    fn settle(&self, disks: Disks, config: &Bundle) -> Result<(Slots<'_>, Facts)> {
-        let (mut slots, mut facts) = Slots::look(self, disks, config);
-        for step in decide::settle(&facts) {
-            slots.run(&mut facts, step)?;
-        }
-        Ok((slots, facts))
-    }
-
-    /// Phases 4 and 5: installs what the server offers, if the policy and the person want it. What comes
-    /// back is what there is to boot, and why an installation failed.
-    fn bring_up_to_date<'m>(
-        &'m self,
-        config: &Bundle,
-        server: Option<&Server>,
-        slots: Slots<'m>,
-        mut facts: Facts,
-    ) -> Result<(Slots<'m>, Facts, Option<anyhow::Error>)> {
-        facts.offer = server.map(|server| offer(&server.chosen.release));
-        let (Update::Install(slot), Some(server)) = (self.update(&mut facts, config), server)
-        else {
-            return Ok((slots, facts, None));
-        };
-        let disks = slots.close();
-        let installed = self.log.phase("new system", || {
-            new_system::install(self, config, server, &disks, &facts, slot)
-        });
-        let failure = installed.err();
-        if let Some(e) = &failure {
-            let version = &server.chosen.release.version;
-            self.log.warn(format_args!("version {version} was not installed: {}", reason(e)));
-        }
-        let disks = self.probe(config)?;
-        let (slots, facts) = self.settle(disks, config)?;
-        Ok((slots, facts, failure))
-    }
-
-    /// Phases 6 to 9, for the best slot there is; if one cannot be started, for the next.
-    fn start_one(
-        &self,
-        config: &Bundle,
-        mut slots: Slots<'_>,
-        mut facts: Facts,
-        mut failure: Option<anyhow::Error>,
-    ) -> Result<Handover> {
-        loop {
-            let chosen = match decide::choose(&facts) {
-                Ok(chosen) => chosen,
-                // What failed is the reason, not the empty slot that it left.
-                Err(nothing) => return Err(failure.unwrap_or_else(|| nothing.into())),
-            };
-            let e = match start::start(self, config, &mut slots, &facts, chosen) {
-                Ok(handover) => return Ok(handover),
-                Err(e) => e,
-            };
-            self.log.warn(reason(&e));
-            start::leave_root(&self.log);
-            if let Some(slot) = facts.slots.get_mut(chosen.0) {
-                slot.content = Content::Broken(reason(&e));
-            }
-            failure = Some(e);
-        }
-    }
-
-    /// Phase 4: whether a release is installed. Asks the person where the policy says so.
-    fn update(&self, facts: &mut Facts, config: &Bundle) -> Update {
-        let policy = &config.boot.update;
-        let mut update = decide::update(facts, policy.policy);
-        if update == Update::Ask {
-            facts.answer = Some(self.ask(facts, policy.ask_timeout, policy.ask_default));
-            update = decide::update(facts, policy.policy);
-        }
-        if let Update::Keep(reason) = &update {
-            self.log.info(explain(reason, facts));
-        }
-        update
-    }
-
-    fn ask(&self, facts: &Facts, timeout: u32, default: Answer) -> Answer {
-        let version = facts.offer.as_ref().map(|o| o.version.as_str()).unwrap_or_default();
-        let usual = if default == Answer::Install { "Y/n" } else { "y/N" };
-        let prompt = format!("gse: install version {version} now? [{usual}] ({timeout} s) ");
-        console::drop_typed();
-        match console::ask(&prompt, Duration::from_secs(u64::from(timeout))) {
-            Input::Line(line) => match line.trim().to_lowercase().as_str() {
-                "y" | "yes" => Answer::Install,
-                "n" | "no" => Answer::Boot,
-                _ => default,
-            },
-            Input::Silence | Input::Closed => default,
-        }
-    }
-}
-
-/// Why nothing is installed, for the person at the console.
-fn explain(reason: &Keep, facts: &Facts) -> String {
-    let installed = facts.with_role(Role::System).next().map(|(_, slot)| slot.content.to_string());
-    let installed = installed.unwrap_or_else(|| "nothing".to_owned());
-    let offered = facts.offer.as_ref().map(|o| o.version.as_str()).unwrap_or_default();
-    match reason {
-        Keep::NoOffer => format!("no server to compare with; installed: {installed}"),
-        Keep::Current => format!("{installed} is the newest"),
-        Keep::Older => format!("{installed} stays: the server's {offered} is older"),
-        Keep::Policy => {
-            format!("{installed} stays: update.policy is \"never\" (the server has {offered})")
-        }
-        Keep::Declined => format!("{installed} stays: {offered} was not wanted now"),
-        Keep::NoSlot => format!(
-            "{installed} stays: every slot holds a system that is needed; list a BACKUPFS in \
-             controller/drives.toml to have room for {offered}"
-        ),
     }
 }
 

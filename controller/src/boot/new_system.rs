@@ -1,90 +1,151 @@
-//! Phase 5: a new system, made in a slot that is not needed.
+//! Phase 5: a system made in a blank slot, out of the server's image or another slot.
 
-use std::{fs, os::fd::AsFd as _, path::Path};
+use std::{fs, os::fd::AsFd as _, time::Instant};
 
 use anyhow::{Context as _, Result, bail};
-use gse_protocol::{
-    Index, Sha256,
-    config::{Bundle, drives::Role as PartitionRole},
-    index::MAX_PACKED,
-    sign::MAX_SIGNATURE,
-};
+use gse_protocol::{Index, Sha256, config::Bundle, index::MAX_PACKED, sign::MAX_SIGNATURE};
 
-use super::{Disks, Machine, online::Server, slots};
+use super::{Machine, online::Server};
 use crate::{
-    decide,
     disk::{
-        mkfs::{self, Spec},
         mount::{Access, OpenSlot},
-        records::{CycleRecord, Published, Records, SlotRecord},
-        slots::{Label, Slot},
-        wipeable::Wipeable,
+        records::{CycleRecord, FOLDER, Generation, Published, Records, SlotRecord},
     },
-    facts::{Facts, SlotId},
+    facts::{Facts, Life, Refused, System},
     fetch::{RemoteImage, Retry},
-    install::{self, Limits},
-    mount::SCRATCH,
+    install::{self, Limits, LocalTree},
 };
 
-/// Makes the offered system in `target`. Until its record says complete, the slot is worth nothing, and
-/// no other slot is touched.
+/// An image index, with the bytes that were signed.
+pub(super) struct SignedIndex {
+    index: Index,
+    bytes: Vec<u8>,
+    signature: Vec<u8>,
+}
+
+/// Makes the offered system in `slot`, which is blank. Until its record says complete, it is worth nothing.
 pub(super) fn install(
     machine: &Machine,
-    config: &Bundle,
     server: &Server,
-    disks: &Disks,
+    index: &SignedIndex,
     facts: &Facts,
-    target: SlotId,
+    slot: &mut OpenSlot<'_>,
 ) -> Result<()> {
     let log = machine.log.as_ref();
+    let chosen = &server.chosen;
+    slot.set_access(Access::ReadWrite)?;
+    let directory = fs::File::open(slot.root()).context("opening the new filesystem")?;
+    let mut image = remote(machine, server);
+    let total = index.index.packed_size();
+    let progress = |done| log.progress("installing", done, total);
+    let limits = Limits::default();
+    let report = install::install(&index.index, &mut image, directory.as_fd(), &progress, &limits)?;
+    log.debug(format_args!("{report:?}"));
+    drop(directory);
+    Complete {
+        release: (&chosen.bytes, chosen.signature.as_bytes()),
+        index,
+        cycle: CycleRecord::fresh(chosen.release.serial),
+        generation: facts.next_generation(),
+        refused: facts.refused(),
+    }
+    .write(slot)
+}
+
+/// Makes a copy of `system`, which is in the slot `from`, in `slot`, which is blank. Content that somebody
+/// changed there comes from the server, if that has the same release.
+pub(super) fn clone(
+    machine: &Machine,
+    config: &Bundle,
+    server: Option<&Server>,
+    facts: &Facts,
+    (from, system): (&OpenSlot<'_>, &System),
+    slot: &mut OpenSlot<'_>,
+) -> Result<()> {
+    let log = machine.log.as_ref();
+    let records = Records::open(from.top())?.context("the original has no records")?;
+    let file =
+        |which| records.published(which)?.context("a file of the original's records is missing");
+    let (release, signature) = (file(Published::Release)?, file(Published::ReleaseSignature)?);
+    let (bytes, index_signature) = (file(Published::Index)?, file(Published::IndexSignature)?);
+    let text = String::from_utf8_lossy(&index_signature);
+    let index = Index::open(&bytes, &text, &config.sources.keys)
+        .context("the index that the original keeps")?;
+    if index.serial != system.serial {
+        bail!("the index that the original keeps is that of another release");
+    }
+    let tree = LocalTree::open(&from.root(), &from.top().join(FOLDER))?;
+    slot.set_access(Access::ReadWrite)?;
+    let directory = fs::File::open(slot.root()).context("opening the new filesystem")?;
+    let mut image = server
+        .filter(|server| server.chosen.bytes == release)
+        .map(|server| remote(machine, server));
+    let progress = |done, total| log.progress("cloning", done, total);
+    let start = Instant::now();
+    let report = install::clone(
+        &index,
+        &tree,
+        image.as_mut().map(|image| image as _),
+        directory.as_fd(),
+        &progress,
+        &Limits::default(),
+    )?;
+    log.debug(format_args!("{report:?} in {} ms", start.elapsed().as_millis()));
+    drop(directory);
+    Complete {
+        release: (&release, &signature),
+        index: &SignedIndex { index, bytes, signature: index_signature },
+        cycle: CycleRecord::new(system.serial, Life::CLONED, String::new()),
+        generation: system.generation,
+        refused: facts.refused(),
+    }
+    .write(slot)
+}
+
+/// The records of a system whose files are on the disk.
+struct Complete<'a> {
+    release: (&'a [u8], &'a [u8]),
+    index: &'a SignedIndex,
+    cycle: CycleRecord,
+    generation: Generation,
+    refused: Refused,
+}
+
+impl Complete<'_> {
+    fn write(self, slot: &mut OpenSlot<'_>) -> Result<()> {
+        let records = Records::create(slot.top())?;
+        records.set_published(Published::Release, self.release.0)?;
+        records.set_published(Published::ReleaseSignature, self.release.1)?;
+        records.set_published(Published::Index, &self.index.bytes)?;
+        records.set_published(Published::IndexSignature, &self.index.signature)?;
+        records.set_cycle(&self.cycle)?;
+        // The last word: everything before it is on the disk.
+        records.set_slot(&SlotRecord::new(self.generation, true, self.refused))?;
+        drop(records);
+        Ok(slot.set_access(Access::ReadOnly)?)
+    }
+}
+
+/// The offered image, from whichever server has it.
+fn remote<'m>(machine: &'m Machine, server: &Server) -> RemoteImage<'m> {
     let release = &server.chosen.release;
-    let (index, index_bytes, index_signature) = fetch_index(server, config)?;
-
-    let slot = slots::disk_slot(disks, target)?;
-    log.info(format_args!(
-        "installing {} {} into {}",
-        release.name,
-        release.version,
-        slot.device.display()
-    ));
-    let slot = format(machine, config, disks, facts, target)?;
-
-    let open = OpenSlot::new(&slot, Path::new(SCRATCH), Access::ReadWrite, log)?;
-    let directory = fs::File::open(open.root()).context("opening the new filesystem")?;
-    let mut image = RemoteImage::new(
+    RemoteImage::new(
         server.client.clone(),
         &server.chosen.servers,
         &release.image.path,
         release.image.size,
         Retry::default(),
         |switch| {
-            log.warn(format_args!(
+            machine.log.warn(format_args!(
                 "{}; going on at byte {} from {}",
                 switch.error, switch.at, switch.next
-            ))
+            ));
         },
-    );
-    let total = index.packed_size();
-    let progress = |done| log.progress("installing", done, total);
-    let report =
-        install::install(&index, &mut image, directory.as_fd(), &progress, &Limits::default())?;
-    log.debug(format_args!("{report:?}"));
-    drop(directory);
-
-    let records = Records::create(open.top())?;
-    records.set_published(Published::Release, &server.chosen.bytes)?;
-    records.set_published(Published::ReleaseSignature, server.chosen.signature.as_bytes())?;
-    records.set_published(Published::Index, &index_bytes)?;
-    records.set_published(Published::IndexSignature, index_signature.as_bytes())?;
-    records.set_cycle(&CycleRecord::fresh(release.serial))?;
-    // The last word: everything before it is on the disk.
-    records.set_slot(&SlotRecord::new(decide::next_generation(facts), true))?;
-    drop(records);
-    Ok(open.close()?)
+    )
 }
 
 /// The index that the release names, checked by its digest and by its own signature.
-fn fetch_index(server: &Server, config: &Bundle) -> Result<(Index, Vec<u8>, String)> {
+pub(super) fn fetch_index(server: &Server, config: &Bundle) -> Result<SignedIndex> {
     let release = &server.chosen.release;
     if release.index.size > MAX_PACKED {
         bail!(
@@ -113,7 +174,7 @@ fn fetch_index(server: &Server, config: &Bundle) -> Result<(Index, Vec<u8>, Stri
                     "{url}: it describes another image than the release: publish the image again"
                 );
             }
-            Ok((index, bytes, signature))
+            Ok(SignedIndex { index, bytes, signature: signature.into_bytes() })
         })();
         match fetched {
             Ok(index) => return Ok(index),
@@ -121,36 +182,4 @@ fn fetch_index(server: &Server, config: &Bundle) -> Result<(Index, Vec<u8>, Stri
         }
     }
     Err(last.context("no server is left to ask for the index")?)
-}
-
-/// Gives the slot a new filesystem with the label INCOMING.
-fn format(
-    machine: &Machine,
-    config: &Bundle,
-    disks: &Disks,
-    facts: &Facts,
-    target: SlotId,
-) -> Result<Slot> {
-    let slot = slots::disk_slot(disks, target)?;
-    let role = if target.0 == 0 { PartitionRole::System } else { PartitionRole::Backup };
-    let wanted = config
-        .drives
-        .partition(role)
-        .or_else(|| config.drives.partition(PartitionRole::System))
-        .context("controller/drives.toml has no SYSFS, so its filesystem is not known")?;
-    let wipeable = match decide::last_healthy(facts) {
-        Some(kept) => Wipeable::beside(slot, slots::disk_slot(disks, kept)?)?,
-        None => Wipeable::free(slot)?,
-    };
-    machine.load_filesystem(wanted.filesystem);
-    let spec = Spec {
-        filesystem: wanted.filesystem,
-        label: Label::Incoming,
-        options: &wanted.mkfs_options,
-        subvolumes: &wanted.subvolumes,
-    };
-    mkfs::make(wipeable, &spec, Path::new(SCRATCH), &machine.tools, &machine.log)?;
-    let again = machine.probe(config)?;
-    let made = again.found.slots.into_iter().find(|found| found.device == slot.device);
-    made.with_context(|| format!("{} is not there any more", slot.device.display()))
 }

@@ -1,25 +1,31 @@
-//! What the slots hold, and their labels.
+//! The slots as they are on the disks: mounted, looked into, labelled, formatted.
 
 use std::{collections::BTreeMap, path::Path};
 
 use anyhow::{Context as _, Result};
-use gse_protocol::{Release, config::Bundle, sign::MAX_SIGNATURE};
+use gse_protocol::{
+    Release, Serial,
+    config::{Bundle, drives::Role as PartitionRole},
+    sign::MAX_SIGNATURE,
+};
 
 use super::{Disks, Machine};
 use crate::{
-    decide::Step,
     disk::{
-        mount::{Access, OpenSlot},
+        fsck,
+        mkfs::{self, Spec},
+        mount::{Access, MountError, OpenSlot},
         records::{Published, Records},
         slots::{Found, Label, Slot as DiskSlot, SlotState},
+        wipeable::Wipeable,
     },
-    facts::{Content, Cycle, Facts, Role, Slot, SlotId},
+    facts::{Checked, Content, Facts, Refused, Role, Session, Slot, SlotId, System},
     log::reason,
-    mount::SLOTS,
+    mount::{self, SCRATCH, SLOTS},
+    switch_root::check_init,
 };
 
-/// The slots, which stay mounted from the first look until one of them is the root. What formats
-/// a slot needs [`Disks`], and `close` is the only way back to those: nothing that is mounted is formatted.
+/// The slots, which stay mounted from the first look until one of them is the root.
 pub(super) struct Slots<'m> {
     machine: &'m Machine,
     disks: Disks,
@@ -29,56 +35,130 @@ pub(super) struct Slots<'m> {
 
 impl<'m> Slots<'m> {
     /// Looks into every slot.
-    pub(super) fn look(machine: &'m Machine, disks: Disks, config: &Bundle) -> (Self, Facts) {
-        let mut open = BTreeMap::new();
-        let look = |(number, slot): (usize, &DiskSlot)| Slot {
-            device: slot.device.display().to_string(),
-            role: slot.label().map_or(Role::Free, role),
-            content: match slot.label() {
-                None => Content::Nothing,
-                Some(_) => mount(machine, number, slot)
-                    .and_then(|mounted| {
-                        let content = content(mounted.top(), config);
-                        open.insert(number, mounted);
-                        content
-                    })
-                    .unwrap_or_else(|e| Content::Broken(reason(&e))),
-            },
-        };
-        let slots = disks.found.slots.iter().enumerate().map(look).collect();
-        (Self { machine, disks, open }, Facts { slots, ..Facts::default() })
+    ///
+    /// # Errors
+    /// The kernel cannot mount filesystems of that type at all, which says nothing about what is on them.
+    pub(super) fn look(
+        machine: &'m Machine,
+        disks: Disks,
+        config: &Bundle,
+    ) -> Result<(Self, Facts)> {
+        let mut slots = Self { machine, disks, open: BTreeMap::new() };
+        let mut facts = Facts::default();
+        for number in 0..slots.disks.found.slots.len() {
+            let id = SlotId(number);
+            let slot = slots.disk_slot(id)?;
+            let (device, label) = (slot.device.display().to_string(), slot.label());
+            let (content, refused) = match label.map(|_| slots.take(id)) {
+                None => (Content::Nothing, Refused::default()),
+                Some(Err(e)) if is_unknown_filesystem(&e) => {
+                    return Err(e).context(
+                        "this kernel cannot mount the systems that are installed: build the \
+                         controller with the module of that filesystem",
+                    );
+                }
+                Some(Err(e)) => (Content::Broken(reason(&e)), Refused::default()),
+                Some(Ok(open)) => {
+                    let found = content(open.top(), config);
+                    slots.put_back(id, open);
+                    found.unwrap_or_else(|e| (Content::Broken(reason(&e)), Refused::default()))
+                }
+            };
+            let role = label.map_or(Role::Free, role);
+            facts.slots.push(Slot { device, role, content, refused, session: Session::default() });
+        }
+        Ok((slots, facts))
     }
 
-    /// Does one step, and keeps the facts true.
-    pub(super) fn run(&mut self, facts: &mut Facts, step: Step) -> Result<()> {
-        let Step::Relabel(id, to) = step;
-        let to_label = label(to).context("a free slot has no label")?;
-        let mut open = self.take(id)?;
-        self.machine.log.info(format_args!("{} becomes {to_label}", open.device().display()));
-        open.relabel(to_label)?;
-        self.open.insert(id.0, open);
+    /// Gives a slot the label of a role. For the rest of this boot it counts as given, even after an error.
+    pub(super) fn relabel(&mut self, id: SlotId, to: Role) -> Result<()> {
+        let to = label(to).context("a free slot has no label")?;
         if let Some(DiskSlot { state: SlotState::Formatted { label, .. }, .. }) =
             self.disks.found.slots.get_mut(id.0)
         {
-            *label = Some(to_label);
+            *label = Some(to);
         }
-        if let Some(slot) = facts.slots.get_mut(id.0) {
-            slot.role = to;
-        }
+        let mut open = self.take(id)?;
+        self.machine.log.info(format_args!("{} becomes {to}", open.device().display()));
+        open.relabel(to)?;
+        self.put_back(id, open);
         Ok(())
     }
 
-    /// A slot's mount, for whoever goes on with it.
+    /// Writes down that a release failed here.
+    pub(super) fn refuse(&mut self, id: SlotId, serial: Serial) -> Result<()> {
+        let mut open = self.take(id)?;
+        open.set_access(Access::ReadWrite)?;
+        let records = Records::open(open.top())?.context("its record is missing")?;
+        let mut record = records.slot()?.context("its record is missing")?;
+        record.refused.insert(serial);
+        records.set_slot(&record)?;
+        drop(records);
+        open.set_access(Access::ReadOnly)?;
+        self.put_back(id, open);
+        Ok(())
+    }
+
+    /// Checks the filesystem of a slot, mends it, and looks for the init in it. Afterwards it is mounted for
+    /// writing.
+    pub(super) fn check(&mut self, id: SlotId, init: &str) -> Result<Checked> {
+        let log = &self.machine.log;
+        let mut slot = self.take(id)?;
+        if !fsck::proven_by_mount(&mut slot, log) {
+            let (device, filesystem) = (slot.device().to_owned(), slot.filesystem());
+            slot.close()?;
+            if let Err(why) = self.machine.mend(&device, filesystem) {
+                return Ok(Checked::Damaged(why));
+            }
+            slot = self.take(id)?;
+            slot.set_access(Access::ReadWrite)?;
+        }
+        let found = check_init(&slot.root(), init);
+        self.put_back(id, slot);
+        Ok(found.map_or_else(|e| Checked::NoInit(reason(&e)), |()| Checked::Sound))
+    }
+
+    /// Gives a slot a new, empty filesystem with the label INCOMING.
+    pub(super) fn format(&mut self, id: SlotId, config: &Bundle) -> Result<()> {
+        // What is mounted cannot be formatted.
+        if let Some(open) = self.open.remove(&id.0) {
+            open.close()?;
+        }
+        let slot = self.disk_slot(id)?;
+        let role = if id.0 == 0 { PartitionRole::System } else { PartitionRole::Backup };
+        let wanted = config
+            .drives
+            .partition(role)
+            .or_else(|| config.drives.partition(PartitionRole::System))
+            .context("controller/drives.toml has no SYSFS, so its filesystem is not known")?;
+        self.machine.load_filesystem(wanted.filesystem);
+        let spec = Spec {
+            filesystem: wanted.filesystem,
+            label: Label::Incoming,
+            options: &wanted.mkfs_options,
+            subvolumes: &wanted.subvolumes,
+        };
+        let (wipeable, device) = (Wipeable::free(slot)?, slot.device.clone());
+        let Machine { tools, log, .. } = self.machine;
+        mkfs::make(wipeable, &spec, Path::new(SCRATCH), tools, log)?;
+        let again = self.machine.probe(config)?.found.slots;
+        let made = again.into_iter().find(|found| found.device == device);
+        let made = made.with_context(|| format!("{} is not there any more", device.display()))?;
+        self.disks.found.slots.get_mut(id.0).into_iter().for_each(|slot| *slot = made.clone());
+        Ok(())
+    }
+
+    /// A slot's mount, for whoever goes on with it. It ends if it is not put back.
     pub(super) fn take(&mut self, id: SlotId) -> Result<OpenSlot<'m>> {
         match self.open.remove(&id.0) {
             Some(open) => Ok(open),
-            None => self.mount(id),
+            None => mount(self.machine, id.0, self.disk_slot(id)?),
         }
     }
 
-    /// Mounts a slot whose mount was taken and ended.
-    pub(super) fn mount(&self, id: SlotId) -> Result<OpenSlot<'m>> {
-        mount(self.machine, id.0, disk_slot(&self.disks, id)?)
+    /// Keeps a slot's mount for the next who needs it.
+    pub(super) fn put_back(&mut self, id: SlotId, open: OpenSlot<'m>) {
+        self.open.insert(id.0, open);
     }
 
     /// The users' data, and whatever else is no slot.
@@ -86,16 +166,26 @@ impl<'m> Slots<'m> {
         &self.disks.found
     }
 
-    /// Unmounts them all.
-    pub(super) fn close(self) -> Disks {
-        self.disks
+    /// The slot that a decision means.
+    pub(super) fn disk_slot(&self, id: SlotId) -> Result<&DiskSlot> {
+        self.disks.found.slots.get(id.0).context("a slot went away while it was needed")
     }
+}
+
+/// Whether mounting failed because the kernel does not know the filesystem.
+fn is_unknown_filesystem(error: &anyhow::Error) -> bool {
+    matches!(
+        error.downcast_ref(),
+        Some(MountError::Mount(mount::MountError::Mount { source, .. }))
+            if source.raw_os_error() == Some(rustix::io::Errno::NODEV.raw_os_error())
+    )
 }
 
 fn mount<'m>(machine: &'m Machine, number: usize, slot: &DiskSlot) -> Result<OpenSlot<'m>> {
     slot.filesystem().into_iter().for_each(|filesystem| machine.load_filesystem(filesystem));
     let target = Path::new(SLOTS).join(number.to_string());
-    Ok(OpenSlot::new(slot, &target, Access::ReadOnly, &machine.log)?)
+    let open = || OpenSlot::new(slot, &target, Access::ReadOnly, &machine.log);
+    Ok(machine.mount_or_mend(&slot.device, slot.filesystem(), open)?)
 }
 
 fn role(label: Label) -> Role {
@@ -119,28 +209,22 @@ fn label(role: Role) -> Option<Label> {
     }
 }
 
-fn content(top: &Path, config: &Bundle) -> Result<Content> {
-    let Some(records) = Records::open(top)? else { return Ok(Content::Nothing) };
-    let Some(record) = records.slot()?.filter(|record| record.complete) else {
-        return Ok(Content::Nothing);
-    };
+/// What the records below `top` say, and what they refuse.
+fn content(top: &Path, config: &Bundle) -> Result<(Content, Refused)> {
+    let nothing = || Ok((Content::Nothing, Refused::default()));
+    let Some(records) = Records::open(top)? else { return nothing() };
+    let Some(record) = records.slot()?.filter(|record| record.complete) else { return nothing() };
     let toml = records.published(Published::Release)?.context("its release is missing")?;
     let signature =
         records.published(Published::ReleaseSignature)?.context("its release has no signature")?;
     let signature = signature.get(..signature.len().min(MAX_SIGNATURE)).unwrap_or_default();
     let release = Release::open(&toml, &String::from_utf8_lossy(signature), &config.sources.keys)
         .context("its release")?;
-    // A damaged record is that of a startup that did not end well.
-    let cycle = records.cycle().ok().flatten().map_or(Cycle::Open, |cycle| cycle.state);
-    Ok(Content::System {
+    let system = System {
         serial: release.serial,
         version: release.version,
         generation: record.generation,
-        cycle,
-    })
-}
-
-/// The slot that the decision means.
-pub(super) fn disk_slot(disks: &Disks, id: SlotId) -> Result<&DiskSlot> {
-    disks.found.slots.get(id.0).context("a slot went away while it was needed")
+        life: records.cycle().ok().flatten().map(|cycle| cycle.life()),
+    };
+    Ok((Content::System(system), record.refused))
 }

@@ -1,4 +1,4 @@
-//! Phases 6 to 9: the chosen slot is checked, configured, and mounted with everything over it.
+//! Phases 7 to 9: the chosen slot is configured, and mounted with everything over it.
 
 use std::{
     fs,
@@ -6,30 +6,30 @@ use std::{
     thread::{self, ScopedJoinHandle},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use gse_protocol::config::{Bundle, Mounts, drives::Filesystem, system::Desired};
 
 use super::{Machine, SYS, leave_program, slots::Slots};
 use crate::{
     configure,
     disk::{
-        fsck::{self, FsckOutcome},
         mount::{Access, OpenSlot, ROOT_SUBVOLUME},
-        records::{CycleRecord, CycleState, FOLDER, Records},
+        records::{CycleRecord, FOLDER, Records},
         slots::Place,
     },
-    facts::{Content, Facts, SlotId},
+    facts::{Facts, Life, Slot, SlotId, System},
     files,
     handover::Handover,
     log::{Log, reason},
     mount::{self, Mounted, NEW_ROOT, SCRATCH, SLOTS, STAGE},
     mounts, network,
     report::{BootReport, boot_id},
-    services,
+    services, startup,
     switch_root::check_init,
 };
 
-/// Makes the slot ready, and says what to start in it. Meanwhile this program is left for the system.
+/// Makes the slot, which was checked, ready, and says what to start in it. Meanwhile this program is left
+/// for the system.
 pub(super) fn start(
     machine: &Machine,
     config: &Bundle,
@@ -56,16 +56,14 @@ fn make_ready(
     facts: &Facts,
     chosen: SlotId,
 ) -> Result<Handover> {
+    let system = facts.slot(chosen).and_then(Slot::system);
+    let System { serial, version, life, .. } = system.context("the slot holds no system")?;
     let log = machine.log.as_ref();
-    let slot = slots.take(chosen)?;
+    let mut slot = slots.take(chosen)?;
     let (device, filesystem) = (slot.device().to_owned(), slot.filesystem());
-    let (serial, version) = match facts.slots.get(chosen.0).map(|slot| &slot.content) {
-        Some(Content::System { serial, version, .. }) => (*serial, version.clone()),
-        _ => bail!("{} holds no system", device.display()),
-    };
     log.info(format_args!("starting version {version} from {}", device.display()));
 
-    let slot = log.phase("health check", || check(machine, slots, chosen, slot))?;
+    slot.set_access(Access::ReadWrite)?;
     // A configuration that cannot be applied leaves the system as it was, and that one boots.
     let userdata = slots.found().userdata.as_ref();
     let identity = network::identity(Path::new(SYS));
@@ -81,14 +79,19 @@ fn make_ready(
         log.warn(format_args!("the configuration was not applied: {}", reason(&e)));
         Vec::new()
     });
-    open_cycle(slot.top(), serial)?;
+    if config.boot.health.require_report {
+        // Until the system says otherwise, this startup has failed.
+        let life = life.unwrap_or(Life::FRESH).opened();
+        Records::create(slot.top())?.set_cycle(&CycleRecord::new(*serial, life, boot_id()))?;
+    }
     let root = log.phase("clean up", || read_only(slot))?;
     let handover = log.phase("mounts", || -> Result<_> {
         if !over.overlay.is_empty() {
             machine.hotplug.drivers().load_named("overlay", log);
         }
-        let handover = Handover::new(&machine.cmdline, &config.boot.init.path, &[]);
+        let handover = handover(machine, config);
         check_init(root.path(), &handover.init)?;
+        machine.mend_userdata(slots.found());
         // From here on there are mounts on it: what undoes them is `leave_root`, not a drop.
         let root = root.keep();
         mount_over(&over, userdata, (&device, filesystem), &root, log)?;
@@ -97,53 +100,34 @@ fn make_ready(
     let report = BootReport {
         device: device.display().to_string(),
         filesystem,
-        version,
+        version: version.clone(),
         serial: serial.0,
         config_serial: config.serial.0,
         left_alone,
         phases: log.timings(),
     };
     report.store()?;
+    startup::begin(Path::new(NEW_ROOT), &config.boot.health, &machine.cmdline, log)?;
     Ok(handover)
 }
 
-/// Phase 6: the filesystem is clean, or was mended. Afterwards it is mounted for writing.
-fn check<'m>(
-    machine: &'m Machine,
-    slots: &Slots<'m>,
-    id: SlotId,
-    mut slot: OpenSlot<'m>,
-) -> Result<OpenSlot<'m>> {
-    if fsck::proven_by_mount(&mut slot, &machine.log) {
-        return Ok(slot);
-    }
-    let (device, filesystem) = (slot.device().to_owned(), slot.filesystem());
-    slot.close()?;
-    let scratch = Path::new(SCRATCH);
-    match fsck::check_and_repair(&device, filesystem, scratch, &machine.tools, &machine.log) {
-        Ok(FsckOutcome::Clean) => {}
-        Ok(FsckOutcome::Repaired) => {
-            machine.log.warn(format_args!("{} was repaired", device.display()));
-        }
-        Ok(FsckOutcome::Damaged(why)) => {
-            bail!("the filesystem on {} is damaged: {why}", device.display())
-        }
-        // Without its tool a filesystem that can be mounted is still better than none.
-        Err(e) => machine.log.warn(e),
-    }
-    let mut slot = slots.mount(id)?;
-    slot.set_access(Access::ReadWrite)?;
-    Ok(slot)
+/// The init of this machine's systems.
+pub(super) fn handover(machine: &Machine, config: &Bundle) -> Handover {
+    Handover::new(&machine.cmdline, &config.boot.init.path, &[])
 }
 
-/// The life cycle begins: until the system says otherwise, this startup has failed.
-fn open_cycle(top: &Path, serial: gse_protocol::Serial) -> Result<()> {
-    let records = Records::create(top)?;
-    let mut cycle = records.cycle().ok().flatten().unwrap_or_else(|| CycleRecord::fresh(serial));
-    cycle.state = CycleState::Open;
-    cycle.tries = cycle.tries.saturating_add(1);
-    cycle.boot_id = boot_id();
-    Ok(records.set_cycle(&cycle)?)
+/// After a start that failed: nothing is mounted over the root any more, and the record is what it was. The
+/// reason may be anything, such as a mount that the configuration asks for, so it does not count against
+/// the system.
+pub(super) fn undo(slots: &mut Slots<'_>, facts: &Facts, chosen: SlotId, log: &Log) -> Result<()> {
+    leave_root(log);
+    let Some(system) = facts.slot(chosen).and_then(Slot::system) else { return Ok(()) };
+    let Some(life) = system.life else { return Ok(()) };
+    let mut slot = slots.take(chosen)?;
+    let before = CycleRecord::new(system.serial, life, String::new());
+    slot.set_access(Access::ReadWrite)?;
+    Records::create(slot.top())?.set_cycle(&before)?;
+    Ok(slot.close()?)
 }
 
 /// Phase 8: the filesystem is read-only again, and of the boot's own mounts only the root is left.
@@ -178,7 +162,7 @@ fn mount_over(
     let mounted = mounts::mount_points(over, userdata.is_some());
     let text = mounts::fstab(&fs::read_to_string(&fstab).unwrap_or_default(), &line, &mounted);
     files::replace(&fstab, text.as_bytes(), 0o644).context("writing /etc/fstab")?;
-    services::install(&etc)
+    services::install(root)
 }
 
 /// Unmounts what an earlier try of this boot left.
@@ -188,7 +172,7 @@ pub(super) fn clean_up(log: &Log) {
 }
 
 /// Unmounts what a failed start left over the root.
-pub(super) fn leave_root(log: &Log) {
+fn leave_root(log: &Log) {
     detach(NEW_ROOT, log);
 }
 

@@ -59,12 +59,21 @@ pub fn proven_by_mount(slot: &mut OpenSlot<'_>, log: &Log) -> bool {
     }
     writable.is_ok()
 }
+/// How `btrfs rescue super-recover` says that a copy was good (`cmds/rescue-super-recover.c`).
+const SUPERBLOCK_RECOVERED: i32 = 2;
+
+/// How e2fsck says that there is no superblock that it could trust.
+const NO_SUPERBLOCK: i32 = 8;
+
+/// Where mke2fs puts the first copy of the superblock, for each size of blocks (e2fsck(8), `-b`). The kernel
+/// writes the superblock in its place: on a disk with sectors of 512 bytes, a power cut can leave half of it.
+const EXT4_BACKUPS: [[&str; 2]; 3] = [["32768", "4096"], ["8193", "1024"], ["16384", "2048"]];
 
 /// Checks a filesystem that is not mounted. `scratch` is a folder to mount on meanwhile.
 ///
 /// A clean filesystem costs one quick look. ext4 has a tool for that. XFS and btrfs are consistent after
 /// a power cut by their making, and the kernel replays their logs at mount time, so the quick look is
-/// a mount; their tools run when that fails, and both of them read the whole filesystem.
+/// a mount; their tools run when that fails, and mostly read the whole filesystem.
 ///
 /// # Errors
 /// No answer: the tool is missing (that of XFS or btrfs only when it is needed) or was stopped.
@@ -82,7 +91,16 @@ pub fn check_and_repair(
         tools.ask(program, &words, log).map_err(failed)
     };
     if filesystem == Filesystem::Ext4 {
-        return judge_e2fsck(ask("e2fsck", &["-p"])?);
+        let answer = ask("e2fsck", &["-p"])?;
+        if answer.status.code() == Some(NO_SUPERBLOCK) {
+            for [block, size] in EXT4_BACKUPS {
+                let again = ask("e2fsck", &["-p", "-b", block, "-B", size])?;
+                if again.status.code() != Some(NO_SUPERBLOCK) {
+                    return judge_e2fsck(again);
+                }
+            }
+        }
+        return judge_e2fsck(answer);
     }
     let Err(mount) = try_mount(device, filesystem, scratch, log)? else {
         return Ok(FsckOutcome::Clean);
@@ -101,8 +119,14 @@ pub fn check_and_repair(
                 Err(again) => FsckOutcome::Damaged(again),
             })
         }
-        // btrfs-check(8): --repair is for developers.
+        // btrfs-check(8): --repair is for developers. A copy of the superblock is another matter.
         Filesystem::Btrfs => {
+            let answer = ask("btrfs", &["rescue", "super-recover", "-y"])?;
+            if answer.status.code() == Some(SUPERBLOCK_RECOVERED)
+                && try_mount(device, filesystem, scratch, log)?.is_ok()
+            {
+                return Ok(FsckOutcome::Repaired);
+            }
             let answer = ask("btrfs", &["check", "--readonly"])?;
             Ok(FsckOutcome::Damaged(format!("{mount}; {}", summary(&answer))))
         }

@@ -41,8 +41,63 @@ impl fmt::Display for Generation {
     }
 }
 
+/// Serials of releases that failed on this machine, which are not installed again. Every slot that is
+/// written keeps all that are known, so that none is forgotten when a slot is overwritten.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(from = "Vec<Serial>", into = "Vec<Serial>")]
+pub struct Refused(Vec<Serial>);
+
+impl Refused {
+    /// The most that are kept. The lowest is forgotten first: servers go on to higher ones.
+    pub const MAX: usize = 16;
+
+    /// Whether this serial is one of them.
+    pub fn contains(&self, serial: Serial) -> bool {
+        self.0.binary_search(&serial).is_ok()
+    }
+
+    /// Adds one.
+    pub fn insert(&mut self, serial: Serial) {
+        if let Err(place) = self.0.binary_search(&serial) {
+            self.0.insert(place, serial);
+            let surplus = self.0.len().saturating_sub(Self::MAX);
+            self.0.drain(..surplus);
+        }
+    }
+
+    /// All of them, the lowest first.
+    pub fn iter(&self) -> impl Iterator<Item = Serial> {
+        self.0.iter().copied()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl From<Vec<Serial>> for Refused {
+    fn from(serials: Vec<Serial>) -> Self {
+        serials.into_iter().collect()
+    }
+}
+
+impl From<Refused> for Vec<Serial> {
+    fn from(refused: Refused) -> Self {
+        refused.0
+    }
+}
+
+impl FromIterator<Serial> for Refused {
+    fn from_iter<I: IntoIterator<Item = Serial>>(serials: I) -> Self {
+        let mut refused = Self::default();
+        serials.into_iter().for_each(|serial| refused.insert(serial));
+        refused
+    }
+}
+
 /// `slot.toml`: what the slot holds as a whole.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SlotRecord {
     /// The version of this file's format: 1.
@@ -51,12 +106,15 @@ pub struct SlotRecord {
     pub generation: Generation,
     /// Whether the system in it is whole. Without this, it is worth nothing.
     pub complete: bool,
+    /// What must not be installed again.
+    #[serde(default, skip_serializing_if = "Refused::is_empty")]
+    pub refused: Refused,
 }
 
 impl SlotRecord {
     /// A record of the current format.
-    pub fn new(generation: Generation, complete: bool) -> Self {
-        Self { format: FORMAT, generation, complete }
+    pub fn new(generation: Generation, complete: bool, refused: Refused) -> Self {
+        Self { format: FORMAT, generation, complete, refused }
     }
 }
 
@@ -66,12 +124,48 @@ impl SlotRecord {
 pub enum CycleState {
     /// Installed, and never booted.
     Fresh,
+    /// Made as a copy of a system that had shut down cleanly, and never booted itself.
+    Cloned,
     /// The controller has handed over.
     Open,
     /// The booted system has said that it is up.
     Up,
     /// The booted system has shut down.
     Closed,
+}
+
+/// How far the system of a slot came in its life cycle, and how often it failed before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Life {
+    /// Where it is.
+    pub state: CycleState,
+    /// Startups since the system last came up.
+    pub tries: u32,
+    /// Shutdowns in a row that were not clean, as far as they were found out.
+    pub unclean_shutdowns: u32,
+}
+
+impl Life {
+    /// Of a system that was never started.
+    pub const FRESH: Self = Self { state: CycleState::Fresh, tries: 0, unclean_shutdowns: 0 };
+    /// Of the copy of a system whose last life cycle was healthy.
+    pub const CLONED: Self = Self { state: CycleState::Cloned, tries: 0, unclean_shutdowns: 0 };
+
+    /// Shutdowns in a row that were not clean, the last included: one that is still up was never shut down.
+    pub fn unclean(self) -> u32 {
+        let last = u32::from(self.state == CycleState::Up);
+        self.unclean_shutdowns.saturating_add(last)
+    }
+
+    /// What is written before the system is started.
+    #[must_use]
+    pub fn opened(self) -> Self {
+        Self {
+            state: CycleState::Open,
+            tries: self.tries.saturating_add(1),
+            unclean_shutdowns: self.unclean(),
+        }
+    }
 }
 
 /// `cycle.toml`: the life cycle of the system in the slot.
@@ -88,21 +182,26 @@ pub struct CycleRecord {
     pub unclean_shutdowns: u32,
     /// The release that is installed.
     pub serial: Serial,
-    /// `/proc/sys/kernel/random/boot_id` of the startup that wrote this; empty while fresh.
+    /// `/proc/sys/kernel/random/boot_id` of the startup that wrote this; empty where none did.
     pub boot_id: String,
 }
 
 impl CycleRecord {
     /// The record of a system that has just been installed.
     pub fn fresh(serial: Serial) -> Self {
-        Self {
-            format: FORMAT,
-            state: CycleState::Fresh,
-            tries: 0,
-            unclean_shutdowns: 0,
-            serial,
-            boot_id: String::new(),
-        }
+        Self::new(serial, Life::FRESH, String::new())
+    }
+
+    /// A record of the current format.
+    pub fn new(serial: Serial, life: Life, boot_id: String) -> Self {
+        let Life { state, tries, unclean_shutdowns } = life;
+        Self { format: FORMAT, state, tries, unclean_shutdowns, serial, boot_id }
+    }
+
+    /// What decisions are made from.
+    pub fn life(&self) -> Life {
+        let Self { state, tries, unclean_shutdowns, .. } = *self;
+        Life { state, tries, unclean_shutdowns }
     }
 }
 
@@ -359,5 +458,32 @@ impl Records {
 
     fn io(&self, doing: &'static str, name: &str, source: io::Error) -> RecordError {
         RecordError::Io { doing, path: self.path.join(name), source }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_highest_refusals_are_kept() {
+        let refused: Refused = (1..=20).rev().map(Serial).chain([Serial(7)]).collect();
+        let kept: Vec<u64> = refused.iter().map(|serial| serial.0).collect();
+        assert_eq!(kept, (5..=20).collect::<Vec<_>>());
+        assert!(refused.contains(Serial(5)) && !refused.contains(Serial(4)));
+    }
+
+    #[test]
+    fn a_record_comes_back_as_it_was_written() {
+        let refused: Refused = [Serial(9), Serial(4)].into_iter().collect();
+        for refused in [Refused::default(), refused] {
+            let record = SlotRecord::new(Generation(3), true, refused);
+            assert_eq!(parse_slot(&toml::to_string(&record).unwrap()).unwrap(), record);
+        }
+        let opened = Life { state: CycleState::Up, tries: 0, unclean_shutdowns: 1 }.opened();
+        let record = CycleRecord::new(Serial(2), opened, "id".to_owned());
+        let again = parse_cycle(&toml::to_string(&record).unwrap()).unwrap();
+        assert_eq!((again.life(), again.life().unclean()), (opened, 2));
     }
 }

@@ -1,6 +1,7 @@
 //! The slots of a machine, and the labels that say what each of them is for.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     path::{Path, PathBuf},
     str::FromStr,
@@ -185,6 +186,20 @@ pub enum SlotError {
         /// The other.
         second: PathBuf,
     },
+    /// Two slots hold the same filesystem: one of the disks is a copy of the other.
+    #[error(
+        "{} and {} hold the same filesystem (UUID {uuid}), so one is a copy of the other, made with dd or the \
+         like: disconnect one of the disks",
+        .first.display(), .second.display()
+    )]
+    Copied {
+        /// Of both.
+        uuid: String,
+        /// One of them.
+        first: PathBuf,
+        /// The other.
+        second: PathBuf,
+    },
     /// The partition holds what it should not.
     #[error("{}, the partition for {label}, cannot be used: {why}", .device.display())]
     Unusable {
@@ -215,8 +230,8 @@ struct Claim<'d> {
 /// Without any, disks that cannot be taken out win over those that can.
 ///
 /// # Errors
-/// BOOTFS or USERDATAFS twice, or unusable. A label twice among the slots is no error: that is a
-/// state between two label writes, and deciding about it is for those who know the records.
+/// BOOTFS or USERDATAFS twice, or unusable; one filesystem in two slots. A label twice among the slots is no
+/// error: that is a state between two label writes, and deciding about it is for those who know the records.
 pub fn find(disks: &[BlockDevice], configured: &[PathBuf]) -> Result<Found, SlotError> {
     let mut claims: Vec<Claim<'_>> =
         disks.iter().flat_map(|disk| claims(disk, configured.contains(&disk.path))).collect();
@@ -236,7 +251,22 @@ pub fn find(disks: &[BlockDevice], configured: &[PathBuf]) -> Result<Found, Slot
             }
         }
     }
-    Ok(found)
+    match copied(&found.slots) {
+        Some(error) => Err(error),
+        None => Ok(found),
+    }
+}
+
+/// Which of two slots with one UUID is meant, nobody can tell: the kernel neither, which mixes up the devices of a
+/// btrfs by it.
+fn copied(slots: &[Slot]) -> Option<SlotError> {
+    let mut seen = BTreeMap::new();
+    slots.iter().find_map(|slot| {
+        let SlotState::Formatted { uuid: Some(uuid), .. } = &slot.state else { return None };
+        let first: &Slot = seen.insert(uuid, slot)?;
+        let (first, second) = (first.device.clone(), slot.device.clone());
+        Some(SlotError::Copied { uuid: uuid.clone(), first, second })
+    })
 }
 
 fn settle(place: &mut Option<Place>, new: Place, label: Label) -> Result<(), SlotError> {

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 
 use super::{
     content::{self, Content, ProbeError},
-    fsck::FsckOutcome,
     slots::{Label, Place, Slot},
 };
 
@@ -28,7 +27,7 @@ enum Kind {
 #[derive(Debug, thiserror::Error)]
 pub enum NotWipeable {
     /// It holds a system that is needed.
-    #[error("{} holds {label}, and is not formatted while no other slot holds a system", .device.display())]
+    #[error("{} holds {label}, and is not formatted before it has become DEPRIVED", .device.display())]
     Needed {
         /// The slot.
         device: PathBuf,
@@ -69,26 +68,6 @@ impl Wipeable {
                 Err(NotWipeable::Needed { device: slot.device.clone(), label })
             }
             _ => Ok(Self::slot(slot)),
-        }
-    }
-
-    /// A slot that holds a system, while `kept` is another that holds one and stays as it is.
-    ///
-    /// # Errors
-    /// If `kept` is the same slot, or has no system.
-    pub fn beside(slot: &Slot, kept: &Slot) -> Result<Self, NotWipeable> {
-        let keeps = matches!(kept.label(), Some(Label::SysFs | Label::BackupFs));
-        if keeps && kept.device != slot.device { Ok(Self::slot(slot)) } else { Self::free(slot) }
-    }
-
-    /// A slot whose filesystem cannot be mended.
-    ///
-    /// # Errors
-    /// If `outcome` is not that, and the slot is not free otherwise.
-    pub fn ruined(slot: &Slot, outcome: &FsckOutcome) -> Result<Self, NotWipeable> {
-        match outcome {
-            FsckOutcome::Damaged(_) => Ok(Self::slot(slot)),
-            FsckOutcome::Clean | FsckOutcome::Repaired => Self::free(slot),
         }
     }
 

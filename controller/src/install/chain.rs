@@ -42,20 +42,20 @@ pub(super) struct Link {
 /// were digested.
 #[derive(Default)]
 pub(super) struct Chain {
-    links: Mutex<HashMap<(usize, u64), Link>>,
+    links: Mutex<HashMap<(u32, u64), Link>>,
     moved: Condvar,
     stopped: AtomicBool,
 }
 
 impl Chain {
     /// Leaves a link to the thread that has the next frame.
-    pub(super) fn give(&self, entry: usize, digested: u64, link: Link) {
+    pub(super) fn give(&self, entry: u32, digested: u64, link: Link) {
         self.links.lock().unwrap_or_else(PoisonError::into_inner).insert((entry, digested), link);
         self.moved.notify_all();
     }
 
     /// Takes the link that the frame before leaves; `None` once the work was stopped.
-    pub(super) fn take(&self, entry: usize, digested: u64) -> Option<Link> {
+    pub(super) fn take(&self, entry: u32, digested: u64) -> Option<Link> {
         let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             if self.is_stopped() {

@@ -5,6 +5,8 @@ use std::{fmt, io};
 use gse_protocol::Sha256;
 use rustix::io::Errno;
 
+use super::Damaged;
+
 /// Why a system could not be installed. Whatever it is, the slot that was written to is worthless and
 /// can be discarded; nothing else was touched.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +67,13 @@ pub enum InstallError {
         /// What was unpacked.
         found: Sha256,
     },
+    /// A local tree has not all of the content, and there is no image to take it from.
+    #[error(
+        "{} files of the installed system are not what its signed index says: {_0}; \
+         connect the machine to its server so that they can be fetched, or install the system again",
+        _0.files
+    )]
+    Damaged(Damaged),
     /// An owner or group that no file can have.
     #[error(
         "the index gives {path:?} the owner {uid}:{gid}, which Linux cannot store: build it again"

@@ -1,4 +1,4 @@
-//! The content of files: frames are read one after another, and checked, unpacked and written by
+//! Content out of the image: frames are read one after another, and checked, unpacked and written by
 //! several threads at once.
 //!
 //! There is no queue. Whoever is free takes the next frame under a lock that makes reading sequential,
@@ -7,7 +7,7 @@
 
 use std::{
     ops::Range,
-    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    os::fd::{AsFd as _, BorrowedFd},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -18,32 +18,29 @@ use gse_protocol::{
     Sha256,
     index::{Content, Entry, PlacedFrame},
 };
-use rustix::{
-    fs::ftruncate,
-    io::{Errno, pwrite},
-};
 use sha2::Digest as _;
 
 use super::{
     FrameSource, InstallError,
     chain::{Chain, Link, Shared, StopOnFailure},
     error::name,
+    file,
     flush::Flusher,
     metadata::Metadata,
+    parts::{Part, Wanted},
     place::Places,
-    plan::{Part, Plan, runs},
+    progress::Meter,
 };
 
 /// What all threads share.
 pub(super) struct Frames<'a> {
-    plan: &'a Plan<'a>,
+    wanted: &'a Wanted<'a>,
     root: BorrowedFd<'a>,
     metadata: Metadata,
     source: Mutex<Reader<'a>>,
     chain: Chain,
-    done: AtomicU64,
     again: AtomicU64,
-    progress: &'a (dyn Fn(u64) + Sync),
+    meter: &'a Meter<'a>,
 }
 
 struct Reader<'a> {
@@ -62,20 +59,20 @@ struct Worker<'f, 'a> {
 
 impl<'a> Frames<'a> {
     pub(super) fn new(
-        plan: &'a Plan<'a>,
+        wanted: &'a Wanted<'a>,
         image: &'a mut dyn FrameSource,
         root: BorrowedFd<'a>,
-        progress: &'a (dyn Fn(u64) + Sync),
+        metadata: Metadata,
+        meter: &'a Meter<'a>,
     ) -> Self {
         Self {
-            plan,
+            wanted,
             root,
-            metadata: Metadata::new(),
+            metadata,
             source: Mutex::new(Reader { image, next: 0 }),
             chain: Chain::default(),
-            done: AtomicU64::new(0),
             again: AtomicU64::new(0),
-            progress,
+            meter,
         }
     }
 
@@ -87,9 +84,7 @@ impl<'a> Frames<'a> {
     /// The work of one thread: frames until there are none left, or until a thread has failed.
     pub(super) fn work(&self, flusher: &Flusher) -> Result<(), InstallError> {
         let mut stop = StopOnFailure { chain: &self.chain, done: false };
-        let largest = |of: fn(&PlacedFrame) -> u32| {
-            self.plan.frames.iter().map(of).max().unwrap_or(0) as usize
-        };
+        let largest = |of: fn(&PlacedFrame) -> u32| self.wanted.largest(of) as usize;
         let zstd = zstd::bulk::Decompressor::new().map_err(|e| InstallError::Unpack {
             number: 0,
             expected: 0,
@@ -121,9 +116,7 @@ impl Worker<'_, '_> {
         if !written? {
             return Ok(None);
         }
-        let packed = u64::from(frame.frame.packed);
-        let done = self.shared.done.fetch_add(packed, Ordering::Relaxed) + packed;
-        (self.shared.progress)(done);
+        self.shared.meter.add(frame.frame.packed.into());
         Ok(Some(frame.frame.unpacked.into()))
     }
 
@@ -132,13 +125,12 @@ impl Worker<'_, '_> {
         let shared = self.shared;
         let (number, frame, origin) = {
             let mut reader = shared.source.lock().unwrap_or_else(PoisonError::into_inner);
-            let number = reader.next;
-            let Some(frame) = shared.plan.frames.get(number).filter(|_| !shared.chain.is_stopped())
-            else {
+            let next = shared.wanted.frames.get(reader.next);
+            let Some((number, frame)) = next.filter(|_| !shared.chain.is_stopped()) else {
                 return Ok(None);
             };
             reader.next += 1;
-            (number, *frame, reader.image.read_frame(frame, None, &mut self.packed)?)
+            (*number, *frame, reader.image.read_frame(frame, None, &mut self.packed)?)
         };
         if self.is_right(&frame) {
             return Ok(Some((number, frame)));
@@ -174,18 +166,18 @@ impl Worker<'_, '_> {
 
     /// Writes what the frame holds; false if the work was stopped.
     fn files(&mut self, frame: &PlacedFrame, unpacked: &[u8]) -> Result<bool, InstallError> {
-        let plan = self.shared.plan;
+        let wanted = self.shared.wanted;
         let bytes =
             |part: &Part| unpacked.get::<Range<usize>>(part.range.clone()).unwrap_or_default();
         // First the file that goes on in the next frame: another thread may wait for it.
-        for part in plan.parts(frame).filter(|p| p.is_first() && !p.is_last()) {
+        for part in wanted.parts(frame).filter(|p| p.is_first() && !p.is_last()) {
             self.begin(&part, bytes(&part))?;
         }
-        for part in plan.parts(frame).filter(|p| p.is_first() && p.is_last()) {
+        for part in wanted.parts(frame).filter(|p| p.is_first() && p.is_last()) {
             self.whole(&part, bytes(&part))?;
         }
         // Last what this thread itself may have to wait for.
-        for part in plan.parts(frame).filter(|p| !p.is_first()) {
+        for part in wanted.parts(frame).filter(|p| !p.is_first()) {
             if !self.go_on(&part, bytes(&part))? {
                 return Ok(false);
             }
@@ -195,24 +187,25 @@ impl Worker<'_, '_> {
 
     /// A file that lies in this frame.
     fn whole(&mut self, part: &Part, bytes: &[u8]) -> Result<(), InstallError> {
-        let Some((entry, content)) = self.shared.plan.file(part.entry) else { return Ok(()) };
+        let Some((entry, content)) = self.shared.wanted.file(part.entry) else { return Ok(()) };
         check(entry, content, Sha256::of(bytes))?;
-        let fd = self.create(entry)?;
-        write(fd.as_fd(), entry, content, 0, bytes)?;
-        self.finish(fd.as_fd(), entry, content)
+        let fd = file::create(&mut self.places, entry)?;
+        file::write(fd.as_fd(), entry, content, 0, bytes)?;
+        file::finish(self.shared.metadata, fd.as_fd(), entry, content)
     }
 
     /// The first part of a file.
     fn begin(&mut self, part: &Part, bytes: &[u8]) -> Result<(), InstallError> {
-        let Some((entry, content)) = self.shared.plan.file(part.entry) else { return Ok(()) };
-        let file = Arc::new(Shared::new(self.create(entry)?, part.stored));
+        let Some((entry, content)) = self.shared.wanted.file(part.entry) else { return Ok(()) };
+        let fd = file::create(&mut self.places, entry)?;
+        let file = Arc::new(Shared::new(fd, part.stored));
         let hasher = sha2::Sha256::new();
         self.part(part, bytes, Link { file, hasher }, entry, content)
     }
 
     /// A later part of a file; false if the work was stopped.
     fn go_on(&self, part: &Part, bytes: &[u8]) -> Result<bool, InstallError> {
-        let Some((entry, content)) = self.shared.plan.file(part.entry) else { return Ok(true) };
+        let Some((entry, content)) = self.shared.wanted.file(part.entry) else { return Ok(true) };
         let Some(link) = self.shared.chain.take(part.entry, part.from) else { return Ok(false) };
         self.part(part, bytes, link, entry, content)?;
         Ok(true)
@@ -226,38 +219,20 @@ impl Worker<'_, '_> {
         entry: &Entry,
         content: &Content,
     ) -> Result<(), InstallError> {
-        let Link { file, mut hasher } = link;
+        let Link { file: shared, mut hasher } = link;
         hasher.update(bytes);
         if part.is_last() {
             check(entry, content, Sha256(hasher.finalize().into()))?;
         } else {
-            let link = Link { file: Arc::clone(&file), hasher };
+            let link = Link { file: Arc::clone(&shared), hasher };
             self.shared.chain.give(part.entry, part.end(), link);
         }
         // Written after the digest has been passed on, so that only digests wait for each other.
-        write(file.fd.as_fd(), entry, content, part.from, bytes)?;
-        if file.wrote(bytes.len() as u64) {
-            self.finish(file.fd.as_fd(), entry, content)?;
+        file::write(shared.fd.as_fd(), entry, content, part.from, bytes)?;
+        if shared.wrote(bytes.len() as u64) {
+            file::finish(self.shared.metadata, shared.fd.as_fd(), entry, content)?;
         }
         Ok(())
-    }
-
-    fn create(&mut self, entry: &Entry) -> Result<OwnedFd, InstallError> {
-        self.places.create(&entry.path, Metadata::first_mode(entry))
-    }
-
-    fn finish(
-        &self,
-        fd: BorrowedFd<'_>,
-        entry: &Entry,
-        content: &Content,
-    ) -> Result<(), InstallError> {
-        if content.extents.is_some() {
-            // It may end in a hole.
-            ftruncate(fd, content.size)
-                .map_err(InstallError::system("set the length of", &entry.path))?;
-        }
-        self.shared.metadata.finish(fd, entry)
     }
 }
 
@@ -266,29 +241,4 @@ fn check(entry: &Entry, content: &Content, found: Sha256) -> Result<(), InstallE
         return Ok(());
     }
     Err(InstallError::Content { path: name(&entry.path), expected: content.sha256, found })
-}
-
-/// Writes stored bytes to where they belong in the file.
-fn write(
-    fd: BorrowedFd<'_>,
-    entry: &Entry,
-    content: &Content,
-    from: u64,
-    bytes: &[u8],
-) -> Result<(), InstallError> {
-    for run in runs(content, from, bytes.len()) {
-        let (mut left, mut at) = (bytes.get(run.range).unwrap_or_default(), run.at);
-        while !left.is_empty() {
-            match pwrite(fd, left, at) {
-                Ok(0) => return Err(InstallError::system("write", &entry.path)(Errno::IO)),
-                Ok(n) => {
-                    left = left.get(n..).unwrap_or_default();
-                    at += n as u64;
-                }
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(InstallError::system("write", &entry.path)(error)),
-            }
-        }
-    }
-    Ok(())
 }

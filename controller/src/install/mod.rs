@@ -1,52 +1,66 @@
 //! Phase 5: makes the tree that a signed index describes.
 //!
-//! The tar in the image is never parsed. The index, whose signature was checked, names every entry and
-//! where its bytes are; each frame is checked against it before it is unpacked, and each file after.
+//! The tar in the image is never parsed. The index, whose signature was checked, names every entry, where
+//! its bytes are and what their digest is. So it does not matter where content comes from: out of the
+//! image's frames, each checked before it is unpacked, or out of the files of another slot. The plan
+//! says which source each file is taken from, and every file is checked on its way.
 
 mod chain;
+mod contents;
+mod damage;
 mod error;
+mod file;
 mod flush;
 mod frames;
+mod kept;
+mod local;
 mod metadata;
 mod nodes;
+mod parts;
 mod place;
 mod plan;
+mod progress;
 mod source;
+mod threads;
 
 use std::{
     os::fd::BorrowedFd,
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
-    thread,
     time::{Duration, Instant},
 };
 
 use gse_protocol::Index;
-use nix::sched::{CloneFlags, unshare};
-use rustix::{
-    fs::{Mode, fstatvfs, syncfs},
-    process::umask,
-};
+use rustix::fs::{fstatvfs, syncfs};
 
+use contents::{Contents, Sources};
+pub use damage::{Damage, Damaged};
 pub use error::{InstallError, SourceError};
-use flush::Flusher;
-use frames::Frames;
+pub use local::LocalTree;
 use metadata::Metadata;
 use place::Places;
 pub use plan::Limits;
 use plan::Plan;
+use progress::Meter;
 pub use source::{FileSource, FrameSource, Origin};
+use threads::{each, on_threads};
+
+/// How many neighbours a thread makes at once.
+const NODES: usize = 64;
 
 /// What was done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
     /// Entries of all kinds.
     pub entries: usize,
     /// Bytes of files that were written, without holes.
     pub bytes: u64,
-    /// Threads that worked at once.
+    /// Of these, the bytes that came out of a local tree.
+    pub copied: u64,
+    /// Threads that worked at once on the content of files.
     pub threads: usize,
     /// Frames whose bytes were wrong at first, and had to be fetched from elsewhere.
     pub fetched_again: u64,
+    /// Files of the local tree that were wrong, and were fetched.
+    pub damaged: Damaged,
     /// How long each part took.
     pub times: Times,
 }
@@ -78,41 +92,83 @@ pub fn install(
     progress: &(dyn Fn(u64) + Sync),
     limits: &Limits,
 ) -> Result<Report, InstallError> {
-    let plan = Plan::new(index)?;
+    make(index, Sources::Image(image), root, &|done, _| progress(done), limits)
+}
+
+/// Makes the tree that `index` describes in the empty directory `root`, as [`install()`] does, out of the
+/// files of `tree`: another filesystem that was made from the same index.
+///
+/// All that comes from `tree` is the content of files, and only where its digest is right. What is
+/// missing, changed or unreadable there is taken from `image`; without one, all of `tree` is looked at,
+/// and then it is an error that names the first few such files ([`InstallError::Damaged`]).
+///
+/// `progress` is told how many bytes are read and checked, and of how many: those of the files in
+/// `tree`, and, as soon as it is known what is damaged, those of the frames that have it.
+pub fn clone(
+    index: &Index,
+    tree: &LocalTree,
+    image: Option<&mut dyn FrameSource>,
+    root: BorrowedFd<'_>,
+    progress: &(dyn Fn(u64, u64) + Sync),
+    limits: &Limits,
+) -> Result<Report, InstallError> {
+    make(index, Sources::Tree(tree, image), root, progress, limits)
+}
+
+fn make(
+    index: &Index,
+    sources: Sources<'_, '_>,
+    root: BorrowedFd<'_>,
+    progress: &(dyn Fn(u64, u64) + Sync),
+    limits: &Limits,
+) -> Result<Report, InstallError> {
+    let plan = Plan::new(index, sources.first())?;
     check_space(&plan, root)?;
-    make(&plan, image, root, progress, limits).map_err(|error| match free(root) {
-        Ok(free) if error.is_full() => InstallError::Full { needed: plan.stored, free },
+    let work = Work { plan: &plan, root, metadata: Metadata::new(), limits };
+    work.all(sources, &Meter::new(progress)).map_err(|error| match free(root) {
+        Ok(free) if error.is_full() => InstallError::Full { needed: plan.stored(), free },
         _ => error,
     })
 }
 
-fn make(
-    plan: &Plan<'_>,
-    image: &mut dyn FrameSource,
-    root: BorrowedFd<'_>,
-    progress: &(dyn Fn(u64) + Sync),
-    limits: &Limits,
-) -> Result<Report, InstallError> {
-    let metadata = Metadata::new();
-    let cores = limits.cores.get();
-    let mut times = Times::default();
+/// What all steps need.
+#[derive(Clone, Copy)]
+struct Work<'w> {
+    plan: &'w Plan<'w>,
+    root: BorrowedFd<'w>,
+    metadata: Metadata,
+    limits: &'w Limits,
+}
 
-    timed(&mut times.directories, || on_threads(1, || nodes::directories(plan, metadata, root)))?;
-
-    let threads = plan.workers(limits);
-    let frames = Frames::new(plan, image, root, progress);
-    timed(&mut times.files, || {
-        let flusher = Flusher::default();
-        thread::scope(|scope| {
-            let flushing = scope.spawn(|| flusher.work(root));
-            let files = on_threads(threads, || frames.work(&flusher));
-            flusher.end();
-            files.and(joined(flushing))
+impl Work<'_> {
+    /// The steps, in their order.
+    fn all(self, sources: Sources<'_, '_>, meter: &Meter<'_>) -> Result<Report, InstallError> {
+        let mut times = Times::default();
+        timed(&mut times.directories, || self.directories())?;
+        let Contents { damaged, copied, threads, fetched_again } =
+            timed(&mut times.files, || self.contents(sources, meter))?;
+        timed(&mut times.nodes, || self.nodes())?;
+        timed(&mut times.metadata, || self.finish_directories())?;
+        timed(&mut times.sync, || syncfs(self.root)).map_err(InstallError::system("sync", b""))?;
+        Ok(Report {
+            entries: self.plan.index.entries.len(),
+            bytes: self.plan.stored(),
+            copied,
+            threads,
+            fetched_again,
+            damaged,
+            times,
         })
-    })?;
+    }
 
-    timed(&mut times.nodes, || {
-        each(cores, &plan.nodes, || {
+    fn directories(self) -> Result<(), InstallError> {
+        on_threads(1, || nodes::directories(self.plan, self.metadata, self.root))
+    }
+
+    fn nodes(self) -> Result<(), InstallError> {
+        let Self { plan, root, metadata, limits } = self;
+        let cores = limits.cores.get();
+        each(cores, NODES, &plan.nodes, || {
             let mut places = Places::new(root);
             move |number| match plan.entry(number) {
                 Some(entry) => nodes::node(&mut places, metadata, entry),
@@ -120,34 +176,26 @@ fn make(
             }
         })?;
         // These need the files that they are names of, the empty ones too.
-        each(cores, &plan.hardlinks, || {
+        each(cores, NODES, &plan.hardlinks, || {
             let (mut targets, mut places) = (Places::new(root), Places::new(root));
             move |number| match plan.entry(number) {
                 Some(entry) => nodes::hardlink(plan, &mut targets, &mut places, entry),
                 None => Ok(()),
             }
         })
-    })?;
+    }
 
-    timed(&mut times.metadata, || {
+    fn finish_directories(self) -> Result<(), InstallError> {
+        let Self { plan, root, metadata, limits } = self;
         let finish = |number| match plan.entry(number) {
             Some(entry) => nodes::finish_directory(root, metadata, entry),
             None => Ok(()),
         };
         // Nothing is made in them any more, so their order does not matter; but the root, which keeps
         // everybody out, is the last.
-        each(cores, &plan.directories, || finish)?;
+        each(limits.cores.get(), NODES, &plan.directories, || finish)?;
         finish(0)
-    })?;
-
-    timed(&mut times.sync, || syncfs(root)).map_err(InstallError::system("sync", b""))?;
-    Ok(Report {
-        entries: plan.index.entries.len(),
-        bytes: plan.stored,
-        threads,
-        fetched_again: frames.fetched_again(),
-        times,
-    })
+    }
 }
 
 /// Whether the files can fit at all. What the filesystem itself needs beside them is not known
@@ -155,8 +203,8 @@ fn make(
 fn check_space(plan: &Plan<'_>, root: BorrowedFd<'_>) -> Result<(), InstallError> {
     let room = fstatvfs(root).map_err(InstallError::system("look for free space on", b""))?;
     let free = room.f_bavail.saturating_mul(room.f_frsize);
-    if plan.stored > free {
-        return Err(InstallError::Full { needed: plan.stored, free });
+    if plan.stored() > free {
+        return Err(InstallError::Full { needed: plan.stored(), free });
     }
     // The root has its inode. Filesystems that make inodes as they need them say 0 in all.
     let inodes = (plan.index.entries.len() - plan.hardlinks.len()).saturating_sub(1) as u64;
@@ -176,60 +224,4 @@ fn timed<T>(took: &mut Duration, work: impl FnOnce() -> T) -> T {
     let out = work();
     *took = start.elapsed();
     out
-}
-
-/// Does `work` on each of some threads, all with a umask of 0; the first error is returned.
-fn on_threads(
-    count: usize,
-    work: impl Fn() -> Result<(), InstallError> + Sync,
-) -> Result<(), InstallError> {
-    let work = || {
-        // A umask is the process's. Apart from it, modes can be given when a file is made, which saves
-        // a system call for each, and no other thread notices.
-        unshare(CloneFlags::CLONE_FS).map_err(|e| {
-            InstallError::system("prepare", b"")(rustix::io::Errno::from_raw_os_error(e as i32))
-        })?;
-        umask(Mode::empty());
-        work()
-    };
-    thread::scope(|scope| {
-        let threads: Vec<_> = (0..count).map(|_| scope.spawn(work)).collect();
-        let mut result = Ok(());
-        for thread in threads {
-            result = result.and(joined(thread));
-        }
-        result
-    })
-}
-
-fn joined<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
-    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-}
-
-/// Does some work for each of `numbers`, on some threads. `worker` is called once for each thread.
-fn each<W: FnMut(usize) -> Result<(), InstallError>>(
-    threads: usize,
-    numbers: &[u32],
-    worker: impl Fn() -> W + Sync,
-) -> Result<(), InstallError> {
-    /// Neighbours share a directory, so they are taken in runs.
-    const RUN: usize = 64;
-    let next = AtomicUsize::new(0);
-    let failed = AtomicBool::new(false);
-    on_threads(threads.min(numbers.len().div_ceil(RUN)), || {
-        let mut work = worker();
-        while !failed.load(Ordering::Relaxed) {
-            let start = next.fetch_add(RUN, Ordering::Relaxed);
-            let Some(run) = numbers.get(start..numbers.len().min(start.saturating_add(RUN))) else {
-                break;
-            };
-            if run.is_empty() {
-                break;
-            }
-            for number in run {
-                work(*number as usize).inspect_err(|_| failed.store(true, Ordering::Relaxed))?;
-            }
-        }
-        Ok(())
-    })
 }

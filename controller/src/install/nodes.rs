@@ -25,7 +25,7 @@ pub(super) fn directories(
 ) -> Result<(), InstallError> {
     fchmod(root, Mode::RWXU).map_err(InstallError::system("close", b""))?;
     let mut places = Places::new(root);
-    for entry in plan.directories.iter().filter_map(|n| plan.entry(*n as usize)) {
+    for entry in plan.directories.iter().filter_map(|n| plan.entry(*n)) {
         let (directory, name) = places.parent(&entry.path)?;
         match mkdirat(directory, name, Metadata::first_mode(entry)) {
             Ok(()) => {}
@@ -78,7 +78,7 @@ pub(super) fn hardlink(
     entry: &Entry,
 ) -> Result<(), InstallError> {
     let Kind::Hardlink(target) = entry.kind else { return Ok(()) };
-    let Some(target) = plan.entry(target as usize) else { return Ok(()) };
+    let Some(target) = plan.entry(target) else { return Ok(()) };
     let (from, old) = targets.parent(&target.path)?;
     let (to, new) = places.parent(&entry.path)?;
     linkat(from, old, to, new, AtFlags::empty()).map_err(InstallError::system("link", &entry.path))

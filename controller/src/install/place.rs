@@ -1,10 +1,13 @@
-//! Reaches the directories of the tree that is being made, and never leaves it.
+//! Reaches the directories of a tree, the one that is being made or a source, and never leaves it.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
-use rustix::fs::{Mode, OFlags, ResolveFlags, openat, openat2};
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, openat, openat2, unlinkat};
 
 use super::InstallError;
+
+/// What an error says was being done.
+const OPEN: &str = "open the directory";
 
 /// The directory of a path, and the name in it.
 pub(super) fn split(path: &[u8]) -> (&[u8], &[u8]) {
@@ -32,8 +35,8 @@ impl<'f> Places<'f> {
         Self { root, last: None }
     }
 
-    /// The directory at `path`, to make things in.
-    pub(super) fn directory(&mut self, path: &[u8]) -> Result<BorrowedFd<'_>, InstallError> {
+    /// The directory at `path`.
+    fn directory(&mut self, path: &[u8]) -> rustix::io::Result<BorrowedFd<'_>> {
         if path.is_empty() {
             return Ok(self.root);
         }
@@ -44,13 +47,27 @@ impl<'f> Places<'f> {
         Ok(self.last.as_ref().map_or(self.root, |(_, fd)| fd.as_fd()))
     }
 
-    /// The directory of the entry at `path`, and the entry's name.
+    /// The directory that `path` lies in, and the name there.
+    pub(super) fn find<'p>(
+        &mut self,
+        path: &'p [u8],
+    ) -> rustix::io::Result<(BorrowedFd<'_>, &'p [u8])> {
+        let (directory, name) = split(path);
+        Ok((self.directory(directory)?, name))
+    }
+
+    /// The same in the tree that is being made.
     pub(super) fn parent<'p>(
         &mut self,
         path: &'p [u8],
     ) -> Result<(BorrowedFd<'_>, &'p [u8]), InstallError> {
-        let (directory, name) = split(path);
-        Ok((self.directory(directory)?, name))
+        self.find(path).map_err(InstallError::system(OPEN, split(path).0))
+    }
+
+    /// Takes a file away again that was made here.
+    pub(super) fn remove(&mut self, path: &[u8]) -> Result<(), InstallError> {
+        let (directory, name) = self.parent(path)?;
+        unlinkat(directory, name, AtFlags::empty()).map_err(InstallError::system("remove", path))
     }
 
     /// Makes a file that was not there, to be written.
@@ -69,17 +86,13 @@ impl<'f> Places<'f> {
 /// Opens the directory at `path`, to change it.
 pub(super) fn open_directory(root: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd, InstallError> {
     open_beneath(root, if path.is_empty() { b"." } else { path }, OFlags::RDONLY)
+        .map_err(InstallError::system(OPEN, path))
 }
 
-fn open_beneath(
-    root: BorrowedFd<'_>,
-    path: &[u8],
-    access: OFlags,
-) -> Result<OwnedFd, InstallError> {
+fn open_beneath(root: BorrowedFd<'_>, path: &[u8], access: OFlags) -> rustix::io::Result<OwnedFd> {
     let flags = access | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     openat2(root, path, flags, Mode::empty(), resolve)
-        .map_err(InstallError::system("open the directory", path))
 }
 
 #[cfg(test)]

@@ -4,3 +4,4 @@
 pub mod block;
 pub mod kmod;
 pub mod net;
+pub mod watchdog;

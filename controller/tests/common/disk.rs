@@ -32,6 +32,18 @@ impl Disk {
     pub fn path(&self) -> PathBuf {
         self.folder.path().join("root")
     }
+
+    /// Unmounts it, lets `change` have the file that it is in, and mounts it again.
+    pub fn offline(&self, change: impl FnOnce(&Path)) {
+        let image = self.folder.path().join("image");
+        run(Command::new("umount").arg(self.path()));
+        // A loop device that is not quite gone would go on with what it remembers.
+        let changed = self.folder.path().join("changed");
+        std::fs::copy(&image, &changed).unwrap();
+        std::fs::rename(&changed, &image).unwrap();
+        change(&image);
+        run(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(self.path()));
+    }
 }
 
 impl Drop for Disk {

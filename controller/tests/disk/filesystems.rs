@@ -14,7 +14,8 @@ use gse_controller::{
         mkfs::{MkfsError, Spec, ensure_subvolumes, make},
         mount::{Access, OpenSlot, mount_place, mount_top, set_label},
         records::{
-            CycleRecord, CycleState, Generation, Published, RecordError, Records, SlotRecord,
+            CycleRecord, CycleState, Generation, Published, RecordError, Records, Refused,
+            SlotRecord,
         },
         slots::{Label, Place, Slot, SlotState},
         tools::{ToolError, Tools},
@@ -130,7 +131,7 @@ fn records_survive_and_missing_is_not_broken() {
         assert_eq!(records.slot().unwrap(), None);
         assert_eq!(records.cycle().unwrap(), None);
         assert_eq!(records.published(Published::Index).unwrap(), None);
-        let whole = SlotRecord::new(Generation(3).next(), true);
+        let whole = SlotRecord::new(Generation(3).next(), true, Refused::default());
         let mut cycle = CycleRecord::fresh(Serial(12));
         records.set_cycle(&cycle).unwrap();
         cycle.state = CycleState::Open;
@@ -302,6 +303,37 @@ fn run_debugfs(device: &Path, request: &str) {
         "debugfs",
         ["-w".as_ref(), "-R".as_ref(), request.as_ref(), device.as_os_str()],
     );
+}
+
+#[test]
+fn ext4_with_half_a_superblock_is_repaired_from_a_copy() {
+    for blocks in ["1024", "2048", "4096"] {
+        let disk = Loop::new(400 * MIB, 512);
+        let spec = Spec {
+            filesystem: Filesystem::Ext4,
+            label: Label::SysFs,
+            options: &["-b".to_owned(), blocks.to_owned()],
+            subvolumes: &[],
+        };
+        let wipeable = Wipeable::free(&blank_slot(&disk)).unwrap();
+        make(wipeable, &spec, &disk.folder("scratch"), &tools(), &Log::console()).unwrap();
+        // The superblock is at byte 1024 and has 1024; its checksum is in the second sector.
+        corrupt(&disk.path, 1024 + 512, 512);
+        assert_eq!(check(&disk, Filesystem::Ext4), FsckOutcome::Repaired, "{blocks}");
+        assert_eq!(check(&disk, Filesystem::Ext4), FsckOutcome::Clean, "{blocks}");
+        assert_eq!(slot(&disk).label(), Some(Label::SysFs), "{blocks}");
+    }
+}
+
+#[test]
+fn btrfs_with_half_a_superblock_is_repaired_from_a_copy() {
+    let disk = Loop::new(400 * MIB, 512);
+    format(&disk, Filesystem::Btrfs, Label::SysFs);
+    // Of 64 KiB and after: the label is in the first sector, and stays.
+    corrupt(&disk.path, (64 << 10) + 1024, 512);
+    assert_eq!(check(&disk, Filesystem::Btrfs), FsckOutcome::Repaired);
+    assert_eq!(check(&disk, Filesystem::Btrfs), FsckOutcome::Clean);
+    assert_eq!(slot(&disk).label(), Some(Label::SysFs));
 }
 
 #[test]

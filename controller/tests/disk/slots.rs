@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use gse_controller::disk::{
     content::Content,
-    fsck::FsckOutcome,
     probe::{BlockDevice, Holds},
     slots::{Label, Slot, SlotError, SlotState, find},
     wipeable::Wipeable,
@@ -65,6 +64,24 @@ fn the_same_slot_label_twice_is_data_and_not_an_error() {
 }
 
 #[test]
+fn a_copied_disk_is_an_error_that_names_both_slots() {
+    let disk = |name, uuid: &str| {
+        let mut disk = machine(name, &[("gse-slot-1", "SYSFS"), ("gse-slot-2", "BACKUPFS")]);
+        for (n, partition) in disk.partitions.iter_mut().enumerate() {
+            if let Content::Filesystem(info) = &mut partition.content {
+                info.uuid = Some(format!("{uuid}-{n}"));
+            }
+        }
+        disk
+    };
+    let error = find(&[disk("sda", "one"), disk("sdb", "one")], &[]).unwrap_err();
+    assert!(matches!(error, SlotError::Copied { .. }));
+    let error = error.to_string();
+    assert!(error.contains("/dev/sda1 and /dev/sdb1"), "{error}");
+    assert_eq!(find(&[disk("sda", "one"), disk("sdb", "two")], &[]).unwrap().slots.len(), 4);
+}
+
+#[test]
 fn the_same_data_label_twice_is_an_error_that_names_both() {
     for (name, label) in [("gse-boot", "BOOTFS"), ("gse-userdata", "USERDATAFS")] {
         let disks = [machine("sda", &[(name, label)]), machine("sdb", &[("", label)])];
@@ -120,13 +137,6 @@ fn only_what_nobody_needs_may_be_formatted() {
     for label in ["SYSFS", "BACKUPFS"] {
         assert!(Wipeable::free(&slots(&[("gse-slot-1", label)])[0]).is_err(), "{label}");
     }
-    let two = slots(&[("gse-slot-1", "SYSFS"), ("gse-slot-2", "BACKUPFS")]);
-    assert!(Wipeable::beside(&two[1], &two[0]).is_ok());
-    assert!(Wipeable::beside(&two[0], &two[0]).is_err());
-    let two = slots(&[("gse-slot-1", "SYSFS"), ("gse-slot-2", "INCOMING")]);
-    assert!(Wipeable::beside(&two[0], &two[1]).is_err());
-    assert!(Wipeable::ruined(&two[0], &FsckOutcome::Clean).is_err());
-    assert!(Wipeable::ruined(&two[0], &FsckOutcome::Damaged("gone".to_owned())).is_ok());
     let found =
         find(&[machine("sda", &[("gse-boot", ""), ("gse-userdata", "USERDATAFS")])], &[]).unwrap();
     assert!(Wipeable::blank(&found.boot.unwrap()).is_ok());

@@ -1,8 +1,8 @@
-//! `controller/boot.toml`: update and rescue policy.
+//! `controller/boot.toml`: update, health and rescue policy.
 
 use serde::Deserialize;
 
-use super::Error;
+use super::{Error, health::Health};
 
 /// The whole file; every key has a default.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
@@ -10,6 +10,8 @@ use super::Error;
 pub struct Boot {
     /// When and how a new release is installed.
     pub update: Update,
+    /// How a system shows that it is healthy.
+    pub health: Health,
     /// What a machine does when nothing boots.
     pub rescue: Rescue,
     /// The real system's first process.
@@ -23,6 +25,8 @@ pub struct Update {
     /// Whether to install a release that differs from the installed one. A machine that has no system
     /// installs one whatever this says.
     pub policy: Policy,
+    /// Which slot a new release goes into.
+    pub mode: Mode,
     /// Seconds to wait for an answer when `policy = "ask"`.
     pub ask_timeout: u32,
     /// What happens when nobody answers in that time.
@@ -31,12 +35,17 @@ pub struct Update {
 
 impl Default for Update {
     fn default() -> Self {
-        Self { policy: Policy::Auto, ask_timeout: 30, ask_default: Answer::Boot }
+        Self {
+            policy: Policy::Auto,
+            mode: Mode::Rotate,
+            ask_timeout: 30,
+            ask_default: Answer::Boot,
+        }
     }
 }
 
 /// `update.policy`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Policy {
     /// Ask the person at the console.
@@ -47,8 +56,18 @@ pub enum Policy {
     Never,
 }
 
+/// `update.mode`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// Into the other slot, and then the labels move.
+    Rotate,
+    /// Into the slot of SYSFS, after BACKUPFS was made its clone.
+    InPlace,
+}
+
 /// An answer to the question whether to install.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Answer {
     /// Install the new release.
@@ -99,6 +118,7 @@ impl Boot {
             let message = "rescue.password is not a hash as `openssl passwd -6` prints it";
             return Err(Error::new(FILE, message).in_line_of(text, hash));
         }
+        boot.health.check(FILE, text)?;
         if !boot.init.path.starts_with('/') {
             let error = Error::new(FILE, "init.path must start with /");
             return Err(error.in_line_of(text, "path"));

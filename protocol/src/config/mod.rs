@@ -6,6 +6,7 @@
 pub mod boot;
 pub mod bundle;
 pub mod drives;
+pub mod health;
 pub mod machines;
 pub mod mounts;
 pub mod network;
@@ -19,6 +20,7 @@ use serde::de::DeserializeOwned;
 pub use boot::Boot;
 pub use bundle::Bundle;
 pub use drives::Drives;
+pub use health::Health;
 pub use machines::Machines;
 pub use mounts::Mounts;
 pub use network::Network;

@@ -1,6 +1,8 @@
 //! The whole way with a whole distribution, once for each filesystem.
 
-use gse_qemu::{Bus, Disk, Exit, Filesystem, Lab};
+use std::{fs, os::unix::fs::PermissionsExt as _};
+
+use gse_qemu::{Bus, Disk, Exit, Filesystem, Lab, Machine};
 use gse_tests::{
     disk,
     lab::{Watch as _, debian, scratch},
@@ -9,15 +11,20 @@ use gse_tests::{
 /// From the hardware address of a lab's card, as `machines.toml` says.
 const HOSTNAME: &str = "lab-677365";
 
-/// Boots a machine until it has a login, and looks at it as root does; then asks it to shut down.
-fn boot(lab: &Lab, disk: &Disk, memory: u32, filesystem: &str) {
-    let machine = lab.machine().memory(memory).disk(disk.clone()).start().unwrap();
-    machine.shows(&["gse: this system is up"]);
+/// Logs in as root.
+fn log_in(machine: &Machine) {
     machine.shows(&[&format!("{HOSTNAME} login: ")]);
     machine.console.send_line("root").unwrap();
     machine.shows(&["Password: "]);
     machine.console.send_line("gse").unwrap();
     machine.shows(&["# "]);
+}
+
+/// Boots a machine until it has a login, and looks at it as root does; then asks it to shut down.
+fn boot(lab: &Lab, disk: &Disk, memory: u32, filesystem: &str) {
+    let machine = lab.machine().memory(memory).disk(disk.clone()).start().unwrap();
+    machine.shows(&["gse: this system is up"]);
+    log_in(&machine);
     let look = "for d in / /etc /var/log /tmp; do echo \"saw $d $(findmnt -rno FSTYPE,OPTIONS $d)\"; \
                 done; echo \"saw runlevel $(rc-status -r)\"";
     machine.console.send_line(look).unwrap();
@@ -48,6 +55,9 @@ fn whole_way(filesystem: Filesystem, memory: u32, disk: impl FnOnce(Disk) -> Dis
     boot(&lab, &disk, memory, filesystem.name());
     let second = disk::mount(&disk, 2).text(".gse/cycle.toml");
     assert!(second.contains("state = \"closed\"") && second != first, "{second}");
+    // It had proven itself, so there is a copy of it now.
+    assert_eq!(disk::slot_labels(&disk), ["SYSFS", "BACKUPFS"]);
+    assert!(disk::mount(&disk, 3).text(".gse/cycle.toml").contains("state = \"cloned\""));
 }
 
 #[test]
@@ -63,4 +73,26 @@ fn a_blank_machine_becomes_a_lab_machine_with_ext4_and_large_sectors() {
 #[test]
 fn a_blank_machine_of_half_a_gigabyte_becomes_a_lab_machine_with_xfs() {
     whole_way(Filesystem::Xfs, 512, |disk| disk);
+}
+
+#[test]
+fn services_that_start_side_by_side_are_waited_for_and_a_reboot_is_a_clean_shutdown() {
+    let dir = scratch();
+    let lab = debian(dir.path(), Filesystem::Ext4);
+    let files = "controller/system/files/etc";
+    lab.write_config(&format!("{files}/rc.conf"), "rc_parallel=\"YES\"\n").unwrap();
+    let slow = format!("{files}/local.d/slow.start");
+    lab.write_config(&slow, "#!/bin/sh\nsleep 4\necho slow: has started >/dev/console\n").unwrap();
+    let mode = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(lab.config().join(slow), mode).unwrap();
+    lab.publish_config().unwrap();
+    let disk = lab.blank_disk(&dir.path().join("disk.img")).unwrap();
+    let machine = lab.machine().disk(disk.clone()).start().unwrap();
+    machine.shows(&["slow: has started", "gse: this system is up"]);
+    log_in(&machine);
+    machine.console.send_line("reboot").unwrap();
+    machine.shows(&["gse: this system is closed"]);
+    assert_eq!(machine.ends(), Exit::Reset);
+    let record = disk::mount(&disk, 2).text(".gse/cycle.toml");
+    assert!(record.contains("state = \"closed\""), "{record}");
 }

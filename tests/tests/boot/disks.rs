@@ -5,7 +5,7 @@ use std::{fs, path::Path, process::Command};
 use gse_qemu::{Disk, Exit, Lab};
 use gse_tests::{
     disk,
-    lab::{Watch as _, prepend, scratch},
+    lab::{Watch as _, copy, prepend, scratch},
     small::{self, SLOT, banner},
 };
 
@@ -61,6 +61,16 @@ fn a_disk_with_somebody_elses_data_is_left_alone() {
     // A table of the right kind, but all of the room is taken.
     let full = make("gpt", &["sfdisk", "-q"], "label: gpt\nsize=900M, name=data\n");
     rescues(&lab, &[&full], "is too small: BOOTFS, SYSFS, BACKUPFS need");
+}
+
+#[test]
+fn a_disk_that_was_copied_with_dd_is_not_guessed_about() {
+    let dir = scratch();
+    let (lab, disk) = small::installed(dir.path(), |_| {});
+    let other = dir.path().join("other.img");
+    copy(&disk.image, &other);
+    let other = Disk::new(other).serial("other");
+    rescues(&lab, &[&disk, &other], "is there twice, on /dev/vda1 and /dev/vdb1");
 }
 
 #[test]

@@ -4,9 +4,12 @@
 mod configure;
 mod debian;
 mod disks;
+mod fallback;
 mod hardware;
+mod health;
 mod network;
 mod refused;
 mod rescue;
 mod servers;
+mod systemd;
 mod update;

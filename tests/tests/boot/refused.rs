@@ -28,7 +28,10 @@ fn refuses(lab: &Lab, disk: &Disk, sentence: &str) {
 
 /// A lab with an installed machine and a version 2, of which `damage` can be undone by copying `whole`.
 fn prepared(dir: &Path) -> (Lab, Disk) {
-    let (lab, disk) = small::installed(dir, |_| {});
+    // Without a clone, a slot that nothing was installed into stays as it is.
+    let (lab, disk) = small::installed(dir, |lab| {
+        lab.write_config("controller/boot.toml", "[health]\nclone = false\n").unwrap();
+    });
     // Not compressible: an image of several frames.
     small::publish(&lab, "2", |tree| {
         let noise = gse_tests::disk::output(
@@ -168,9 +171,13 @@ fn an_image_without_an_init_gives_way_to_the_old_system_or_ends_in_rescue() {
     let (lab, disk) = small::installed(dir.path(), |_| {});
     small::publish(&lab, "2", |tree| fs::remove_file(tree.join("sbin/init")).unwrap());
     let sentence = "the image has no /sbin/init; name its init in controller/boot.toml";
-    let machine = lab.machine().disk(disk).start().unwrap();
-    machine.shows(&["starting version 2", sentence, "starting version 1", &banner("1")]);
+    let machine = lab.machine().disk(disk.clone()).start().unwrap();
+    machine.shows(&[sentence, "/dev/vda3 becomes DEPRIVED", "starting version 1", &banner("1")]);
     assert_eq!(machine.ends(), Exit::Shutdown);
+    let machine = lab.machine().disk(disk).start().unwrap();
+    machine.shows(&["version 2 failed on this machine", &banner("1")]);
+    assert_eq!(machine.ends(), Exit::Shutdown);
+    machine.never_showed(&["installing"]);
 
     let blank = lab.blank_disk(&dir.path().join("blank.img")).unwrap();
     let machine = lab.machine().disk(blank).start().unwrap();

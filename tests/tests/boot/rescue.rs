@@ -72,6 +72,31 @@ fn only_the_right_password_opens_the_shell() {
 }
 
 #[test]
+fn a_worker_that_is_killed_ends_in_rescue_and_not_in_a_panic() {
+    let dir = scratch();
+    let (lab, disk) = small::installed(dir.path(), |lab| {
+        // There the worker waits for as long as it takes to kill it.
+        let text =
+            "[update]\npolicy = \"ask\"\nask_timeout = 3600\n[rescue]\nreboot_after = 3600\n";
+        lab.write_config("controller/boot.toml", text).unwrap();
+    });
+    small::publish(&lab, "2", |_| {});
+    let machine = lab.machine().disk(disk).append("sysrq_always_enabled").start().unwrap();
+    // SIGKILL and SIGTERM to everything but PID 1: Documentation/admin-guide/sysrq.rst of the kernel.
+    for (key, signal) in [('i', 9), ('e', 15)] {
+        machine.shows(&["install version 2 now? [y/N] (3600 s) "]);
+        machine.sysrq(key).unwrap();
+        machine.rescues(&[&format!("the controller was ended by signal {signal}")]);
+        machine.console.send_line("r").unwrap();
+    }
+    machine.shows(&["install version 2 now? "]);
+    machine.console.send_line("n").unwrap();
+    machine.shows(&[&banner("1"), "this system is closed"]);
+    machine.never_showed(&["Kernel panic"]);
+    assert_eq!(machine.ends(), Exit::Shutdown);
+}
+
+#[test]
 fn a_machine_in_rescue_reboots_by_itself() {
     let dir = scratch();
     let mut lab =

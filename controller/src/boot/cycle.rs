@@ -1,0 +1,310 @@
+//! Phases 4 to 9: what was decided is done, one step after another, until a system is started.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use gse_protocol::{Release, config::Bundle, config::boot::Answer};
+
+use super::{
+    Machine,
+    new_system::{self, SignedIndex},
+    online::Server,
+    slots::Slots,
+    start,
+};
+use crate::{
+    console::{self, Input},
+    decide::{self, Cause, Keep, Next, NothingToBoot, Policy, Step, Why},
+    facts::{Facts, Offer, Role, Slot, SlotId},
+    handover::Handover,
+    log::reason,
+};
+
+/// How long a last resort that fails each time is announced before it is started again.
+const PAUSE: Duration = Duration::from_secs(30);
+
+/// The way from what was found to a system.
+pub(super) struct Course<'a> {
+    machine: &'a Machine,
+    config: &'a Bundle,
+    server: Option<&'a Server>,
+    slots: Slots<'a>,
+    facts: Facts,
+    policy: Policy,
+    /// Of the offered release, once it is wanted.
+    index: Option<SignedIndex>,
+    /// Why the last of what was tried did not work.
+    failure: Option<anyhow::Error>,
+    /// The person knows that SYSFS is unhealthy, and why nothing is installed.
+    told: Told,
+}
+
+#[derive(Default)]
+struct Told {
+    unhealthy: bool,
+    kept: bool,
+}
+
+impl<'a> Course<'a> {
+    pub(super) fn new(
+        machine: &'a Machine,
+        config: &'a Bundle,
+        server: Option<&'a Server>,
+        slots: Slots<'a>,
+        mut facts: Facts,
+    ) -> Self {
+        facts.offer = server.map(|server| offer(&server.chosen.release));
+        let policy = Policy::from(&config.boot);
+        let (index, failure, told) = (None, None, Told::default());
+        Self { machine, config, server, slots, facts, policy, index, failure, told }
+    }
+
+    /// Does what is next until a system is started.
+    pub(super) fn run(mut self) -> Result<Handover> {
+        loop {
+            let (slot, why) = self.choose().map_err(|nothing| self.hopeless(nothing))?;
+            self.announce(slot, &why)?;
+            match self.start(slot) {
+                Ok(handover) => return Ok(handover),
+                Err(e) => self.failed(Step::Open(slot), e),
+            }
+        }
+    }
+
+    /// Asks what is next, and does it, until there is a slot to start. What cannot be done is a fact, and
+    /// something else is next.
+    pub(super) fn choose(&mut self) -> Result<(SlotId, Why), NothingToBoot> {
+        loop {
+            match decide::next(&self.facts, &self.policy) {
+                Next::Do(step, cause) => self.step(step, &cause),
+                Next::Ask => self.facts.answer = Some(self.ask()),
+                Next::Boot(slot, why) => return Ok((slot, why)),
+                Next::Rescue(nothing) => return Err(nothing),
+            }
+        }
+    }
+
+    /// What is known by now, and the slots that it is about.
+    pub(super) fn into_parts(self) -> (Slots<'a>, Facts) {
+        (self.slots, self.facts)
+    }
+
+    fn step(&mut self, step: Step, cause: &Cause) {
+        if *cause == Cause::Update && self.index.is_none() {
+            // Before anything is given up for it.
+            if let Err(e) = self.fetch_index() {
+                self.facts.give_up_offer();
+                self.not_installed(e);
+                return;
+            }
+        }
+        if let Cause::Unhealthy(ailment) = cause
+            && !std::mem::replace(&mut self.told.unhealthy, true)
+        {
+            let system = self.facts.with_role(Role::System).next();
+            if let Some((device, content)) = system.map(|(_, slot)| (&slot.device, &slot.content)) {
+                self.machine
+                    .log
+                    .warn(format_args!("{content} on {device} is unhealthy: {ailment}"));
+            }
+        }
+        let log = &self.machine.log;
+        let done = match step {
+            Step::Relabel(..) | Step::Refuse(..) => self.effect(step),
+            Step::Check(_) => log.phase("health check", || self.effect(step)),
+            Step::Format(_) | Step::Install(_) => log.phase("new system", || self.effect(step)),
+            Step::Clone { .. } => log.phase("backup", || self.effect(step)),
+            Step::Open(_) => Ok(()),
+        };
+        match done {
+            Ok(()) => {}
+            Err(e) => self.failed(step, e),
+        }
+    }
+
+    /// Does a step to the disks, and keeps the facts true.
+    fn effect(&mut self, step: Step) -> Result<()> {
+        match step {
+            Step::Relabel(id, role) => self.slots.relabel(id, role)?,
+            Step::Refuse(id, serial) => self.slots.refuse(id, serial)?,
+            Step::Check(id) => {
+                let init = start::handover(self.machine, self.config).init;
+                let found = self.slots.check(id, &init)?;
+                self.facts.checked(id, found);
+                return Ok(());
+            }
+            Step::Format(id) => self.slots.format(id, self.config)?,
+            Step::Install(id) => self.install(id)?,
+            Step::Clone { from, to } => self.clone(from, to)?,
+            Step::Open(_) => {}
+        }
+        self.facts.apply(step);
+        Ok(())
+    }
+
+    fn fetch_index(&mut self) -> Result<()> {
+        let server = self.server.context("no server offers anything")?;
+        let fetch = || new_system::fetch_index(server, self.config);
+        self.index = Some(self.machine.log.phase("new system", fetch)?);
+        Ok(())
+    }
+
+    fn install(&mut self, id: SlotId) -> Result<()> {
+        let server = self.server.context("no server offers anything")?;
+        let index = self.index.as_ref().context("the index was not fetched")?;
+        let Release { name, version, .. } = &server.chosen.release;
+        let mut slot = self.slots.take(id)?;
+        let device = slot.device().display();
+        self.machine.log.info(format_args!("installing {name} {version} into {device}"));
+        new_system::install(self.machine, server, index, &self.facts, &mut slot)?;
+        self.slots.put_back(id, slot);
+        Ok(())
+    }
+
+    fn clone(&mut self, from: SlotId, to: SlotId) -> Result<()> {
+        let system = self.facts.slot(from).and_then(Slot::system).context("nothing to clone")?;
+        let (original, mut slot) = (self.slots.take(from)?, self.slots.take(to)?);
+        let (version, device) = (&system.version, slot.device().display());
+        self.machine.log.info(format_args!("cloning version {version} into {device}"));
+        new_system::clone(
+            self.machine,
+            self.config,
+            self.server,
+            &self.facts,
+            (&original, system),
+            &mut slot,
+        )?;
+        self.slots.put_back(from, original);
+        self.slots.put_back(to, slot);
+        Ok(())
+    }
+
+    fn start(&mut self, slot: SlotId) -> Result<Handover> {
+        start::start(self.machine, self.config, &mut self.slots, &self.facts, slot)
+    }
+
+    /// Takes note of a step that failed.
+    fn failed(&mut self, step: Step, error: anyhow::Error) {
+        let log = &self.machine.log;
+        let why = reason(&error);
+        match step {
+            Step::Open(slot) => {
+                log.warn(&why);
+                if let Err(e) = start::undo(&mut self.slots, &self.facts, slot, log) {
+                    log.warn(reason(&e));
+                }
+                self.failure = Some(error);
+            }
+            Step::Install(_) => self.not_installed(error),
+            Step::Clone { .. } => log.warn(format_args!("there is no backup: {why}")),
+            Step::Format(_) => {
+                log.warn(&why);
+                self.failure = Some(error);
+            }
+            Step::Relabel(..) | Step::Refuse(..) | Step::Check(_) => log.warn(&why),
+        }
+        self.facts.failed(step, &why);
+    }
+
+    fn not_installed(&mut self, error: anyhow::Error) {
+        let version = offered(&self.facts);
+        let why = reason(&error);
+        self.machine.log.warn(format_args!("version {version} was not installed: {why}"));
+        self.failure = Some(error);
+    }
+
+    /// The reason for rescue: what failed, rather than the empty slot that it left.
+    fn hopeless(&mut self, nothing: NothingToBoot) -> anyhow::Error {
+        self.failure.take().unwrap_or_else(|| nothing.into())
+    }
+
+    /// Says what is started and why; and where that failed often, waits for a person.
+    fn announce(&mut self, id: SlotId, why: &Why) -> Result<()> {
+        let log = &self.machine.log;
+        if !std::mem::replace(&mut self.told.kept, true)
+            && let Some(text) = decide::update::kept(&self.facts, &self.policy)
+                .and_then(|keep| explain(keep, &self.facts))
+        {
+            log.info(text);
+        }
+        let Some(Slot { device, content, .. }) = self.facts.slot(id) else { return Ok(()) };
+        match why {
+            Why::Healthy | Why::Instead(_) => {}
+            Why::Allowed(life) => log.warn(format_args!(
+                "{content} on {device} did not end its last life cycle well (tries: {}, unclean shutdowns: \
+                 {}), as often as health.tries and health.unclean_shutdowns allow",
+                life.tries,
+                life.unclean()
+            )),
+            Why::LastResort { ailment, pause } => {
+                log.warn(format_args!(
+                    "{content} on {device} is unhealthy: {ailment}; it is started all the same, as \
+                     there is nothing better"
+                ));
+                if *pause {
+                    let seconds = PAUSE.as_secs();
+                    console::drop_typed();
+                    let prompt = format!("gse: starting it in {seconds} s; Enter opens rescue ");
+                    if let Input::Line(_) = console::ask(&prompt, PAUSE) {
+                        bail!("{content} on {device} is unhealthy: {ailment}");
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn ask(&self) -> Answer {
+        let policy = &self.config.boot.update;
+        let (timeout, default) = (policy.ask_timeout, policy.ask_default);
+        let version = offered(&self.facts);
+        let usual = if default == Answer::Install { "Y/n" } else { "y/N" };
+        let prompt = format!("gse: install version {version} now? [{usual}] ({timeout} s) ");
+        console::drop_typed();
+        match console::ask(&prompt, Duration::from_secs(u64::from(timeout))) {
+            Input::Line(line) => match line.trim().to_lowercase().as_str() {
+                "y" | "yes" => Answer::Install,
+                "n" | "no" => Answer::Boot,
+                _ => default,
+            },
+            Input::Silence | Input::Closed => default,
+        }
+    }
+}
+
+fn offer(release: &Release) -> Offer {
+    Offer {
+        serial: release.serial,
+        version: release.version.clone(),
+        allow_downgrade: release.allow_downgrade,
+    }
+}
+
+fn offered(facts: &Facts) -> &str {
+    facts.offer.as_ref().map(|offer| offer.version.as_str()).unwrap_or_default()
+}
+
+/// Why nothing is installed, for the person at the console; none if that was said already.
+fn explain(keep: Keep, facts: &Facts) -> Option<String> {
+    let installed = facts.with_role(Role::System).next().map(|(_, slot)| slot.content.to_string());
+    let installed = installed.unwrap_or_else(|| "nothing".to_owned());
+    let offered = offered(facts);
+    Some(match keep {
+        Keep::NoOffer => format!("no server to compare with; installed: {installed}"),
+        Keep::Current => format!("{installed} is the newest"),
+        Keep::Older => format!("{installed} stays: the server's {offered} is older"),
+        Keep::Refused => format!(
+            "{installed} stays: version {offered} failed on this machine, and is not installed again; \
+             publish a release with a higher serial"
+        ),
+        Keep::Policy => {
+            format!("{installed} stays: update.policy is \"never\" (the server has {offered})")
+        }
+        Keep::Declined => format!("{installed} stays: {offered} was not wanted now"),
+        Keep::NoSlot => format!(
+            "{installed} stays: every slot holds a system that is needed; list a BACKUPFS in \
+             controller/drives.toml to have room for {offered}"
+        ),
+        Keep::Tried => return None,
+    })
+}

@@ -1,0 +1,128 @@
+//! Decisions about updates, case by case. The health cycle as a whole is walked in `tests/health`.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+use gse_protocol::config::boot::{self, Answer};
+
+use super::*;
+use crate::facts::{
+    Checked, Content, Cycle, Generation, Life, Offer, Refused, Session, Slot, System,
+};
+
+fn slot(role: Role, content: Content) -> Slot {
+    let session = Session { checked: Some(Checked::Sound), ..Session::default() };
+    Slot { device: "/dev/test".to_owned(), role, content, refused: Refused::default(), session }
+}
+
+fn system(serial: u64, state: Cycle) -> Content {
+    Content::System(System {
+        serial: Serial(serial),
+        version: serial.to_string(),
+        generation: Generation(serial),
+        life: Some(Life { state, tries: 1, unclean_shutdowns: 0 }),
+    })
+}
+
+fn blank() -> Slot {
+    slot(Role::Free, Content::Nothing)
+}
+
+fn facts(slots: Vec<Slot>, offered: u64) -> Facts {
+    let version = offered.to_string();
+    let offer = Offer { serial: Serial(offered), version, allow_downgrade: false };
+    Facts { slots, offer: Some(offer), ..Facts::default() }
+}
+
+fn policy(update: boot::Policy) -> Policy {
+    Policy { update, ..Policy::from(&Boot::default()) }
+}
+
+fn auto() -> Policy {
+    policy(boot::Policy::Auto)
+}
+
+#[test]
+fn a_blank_machine_installs_whatever_the_policy() {
+    for update in [boot::Policy::Ask, boot::Policy::Auto, boot::Policy::Never] {
+        let next = next(&facts(vec![blank(), blank()], 1), &policy(update));
+        assert_eq!(next, Next::Do(Step::Format(SlotId(0)), Cause::Update));
+    }
+}
+
+#[test]
+fn the_policy_decides_about_an_update() {
+    let with = |answer| {
+        let slots = vec![slot(Role::System, system(1, Cycle::Closed)), blank()];
+        Facts { answer, ..facts(slots, 2) }
+    };
+    let ask = policy(boot::Policy::Ask);
+    assert_eq!(next(&with(None), &ask), Next::Ask);
+    let install = Next::Do(Step::Format(SlotId(1)), Cause::Update);
+    assert_eq!(next(&with(Some(Answer::Install)), &ask), install);
+    assert_eq!(update::kept(&with(Some(Answer::Boot)), &ask), Some(Keep::Declined));
+    assert_eq!(update::kept(&with(None), &policy(boot::Policy::Never)), Some(Keep::Policy));
+    assert_eq!(next(&with(None), &auto()), install);
+}
+
+#[test]
+fn an_older_serial_is_refused_unless_the_release_allows_it() {
+    let slots = vec![slot(Role::System, system(5, Cycle::Closed)), blank()];
+    let mut facts = facts(slots, 4);
+    assert_eq!(update::kept(&facts, &auto()), Some(Keep::Older));
+    facts.offer.as_mut().unwrap().allow_downgrade = true;
+    assert_eq!(update::kept(&facts, &auto()), None);
+    facts.slots[1].refused.insert(Serial(4));
+    assert_eq!(update::kept(&facts, &auto()), Some(Keep::Refused));
+    facts.offer.as_mut().unwrap().serial = Serial(5);
+    assert_eq!(update::kept(&facts, &auto()), Some(Keep::Current));
+    facts.offer = None;
+    assert_eq!(update::kept(&facts, &auto()), Some(Keep::NoOffer));
+}
+
+#[test]
+fn the_only_slot_is_not_given_up_for_an_update() {
+    let only = |content| facts(vec![slot(Role::System, content)], 2);
+    for state in [Cycle::Fresh, Cycle::Open, Cycle::Up, Cycle::Closed] {
+        assert_eq!(update::kept(&only(system(1, state)), &auto()), Some(Keep::NoSlot), "{state:?}");
+    }
+    assert_eq!(update::kept(&only(Content::Broken("forged".to_owned())), &auto()), None);
+}
+
+#[test]
+fn a_last_resort_that_fails_again_and_again_is_announced() {
+    for (tries, expected) in [(1, false), (2, false), (3, true)] {
+        let Content::System(image) = system(1, Cycle::Open) else { panic!() };
+        let life = Some(Life { state: Cycle::Open, tries, unclean_shutdowns: 0 });
+        let image = Content::System(System { life, ..image });
+        let facts = facts(vec![slot(Role::System, image)], 1);
+        let Next::Boot(_, Why::LastResort { pause, .. }) = next(&facts, &auto()) else { panic!() };
+        assert_eq!(pause, expected, "{tries} tries");
+    }
+}
+
+#[test]
+fn nothing_to_boot_says_what_is_missing() {
+    let rescue = |slots| {
+        let Next::Rescue(why) = next(&Facts { slots, ..Facts::default() }, &auto()) else {
+            panic!()
+        };
+        why
+    };
+    assert_eq!(rescue(vec![]), NothingToBoot::NoSlots);
+    assert_eq!(rescue(vec![blank()]), NothingToBoot::Empty);
+    let broken = slot(Role::System, Content::Broken("forged".to_owned()));
+    assert_eq!(rescue(vec![broken]), NothingToBoot::Broken("/dev/test: forged".to_owned()));
+    let deprived = slot(Role::Deprived, system(1, Cycle::Open));
+    let sentence = "/dev/test: version 1 failed here".to_owned();
+    assert_eq!(rescue(vec![deprived]), NothingToBoot::Broken(sentence));
+}
+
+#[test]
+fn policies_follow_the_configuration() {
+    let boot = Boot::parse("[update]\nmode = \"in-place\"\n[health]\ntries = 3\nclone = false\n");
+    let policy = Policy::from(&boot.unwrap());
+    assert_eq!((policy.mode, policy.tries, policy.clone), (Mode::InPlace, 3, false));
+    // Who need not report never failed to.
+    let boot = Boot::parse("[health]\nrequire_report = false\n").unwrap();
+    let policy = Policy::from(&boot);
+    assert_eq!((policy.tries, policy.unclean_shutdowns), (u32::MAX, u32::MAX));
+}

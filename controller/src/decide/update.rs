@@ -1,0 +1,93 @@
+//! Updates: whether the release that a server offers is installed.
+
+use gse_protocol::{
+    Serial,
+    config::boot::{self, Answer},
+};
+
+use super::{
+    Cause, Next, Policy,
+    place::{self, Place},
+};
+use crate::facts::{Attempt, Facts, Offer, Role};
+
+/// Why nothing is installed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Keep {
+    /// No server offers anything.
+    NoOffer,
+    /// The offered release is the one that is installed.
+    Current,
+    /// The offered release is older than the installed one.
+    Older,
+    /// The offered release failed on this machine.
+    Refused,
+    /// The policy says never.
+    Policy,
+    /// The person said no, or nobody answered.
+    Declined,
+    /// Every slot holds a system that must be kept.
+    NoSlot,
+    /// It was installed in this boot, or could not be.
+    Tried,
+}
+
+enum Verdict {
+    Keep(Keep),
+    Ask,
+    Install(Place),
+}
+
+/// Why nothing is installed; none while the decision is open.
+pub fn kept(facts: &Facts, policy: &Policy) -> Option<Keep> {
+    match verdict(facts, policy) {
+        Verdict::Keep(keep) => Some(keep),
+        Verdict::Ask | Verdict::Install(_) => None,
+    }
+}
+
+/// The next step until the offered release is installed, if it is wanted.
+pub(super) fn next(facts: &Facts, policy: &Policy) -> Option<Next> {
+    match verdict(facts, policy) {
+        Verdict::Keep(_) => None,
+        Verdict::Ask => Some(Next::Ask),
+        Verdict::Install(place) => place::write(facts, place, Cause::Update),
+    }
+}
+
+fn verdict(facts: &Facts, policy: &Policy) -> Verdict {
+    let Some(offer) = &facts.offer else { return Verdict::Keep(Keep::NoOffer) };
+    let installed = facts.with_role(Role::System).find_map(|(_, slot)| slot.bootable());
+    let serial = installed.map(|system| system.serial);
+    if let Some(keep) = unfit(facts, offer, serial) {
+        return Verdict::Keep(keep);
+    }
+    let Some(place) = place::for_update(facts, policy.mode) else {
+        return Verdict::Keep(Keep::NoSlot);
+    };
+    match (policy.update, facts.answer) {
+        // A machine that cannot start anything needs a system, whatever the policy.
+        _ if serial.is_none() => Verdict::Install(place),
+        (boot::Policy::Auto, _) | (boot::Policy::Ask, Some(Answer::Install)) => {
+            Verdict::Install(place)
+        }
+        (boot::Policy::Never, _) => Verdict::Keep(Keep::Policy),
+        (boot::Policy::Ask, Some(Answer::Boot)) => Verdict::Keep(Keep::Declined),
+        (boot::Policy::Ask, None) => Verdict::Ask,
+    }
+}
+
+/// Why the offer is not for this machine.
+fn unfit(facts: &Facts, offer: &Offer, installed: Option<Serial>) -> Option<Keep> {
+    if installed == Some(offer.serial) {
+        Some(Keep::Current)
+    } else if facts.attempt != Attempt::None {
+        Some(Keep::Tried)
+    } else if facts.refused().contains(offer.serial) {
+        Some(Keep::Refused)
+    } else if installed.is_some_and(|serial| offer.serial < serial) && !offer.allow_downgrade {
+        Some(Keep::Older)
+    } else {
+        None
+    }
+}

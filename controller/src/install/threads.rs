@@ -1,0 +1,68 @@
+//! Work on several threads at once.
+
+use std::{
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    thread,
+};
+
+use nix::sched::{CloneFlags, unshare};
+use rustix::{fs::Mode, process::umask};
+
+use super::InstallError;
+
+/// Does `work` on each of some threads, all with a umask of 0; the first error is returned.
+pub(super) fn on_threads(
+    count: usize,
+    work: impl Fn() -> Result<(), InstallError> + Sync,
+) -> Result<(), InstallError> {
+    let work = || {
+        // A umask is the process's. Apart from it, modes can be given when a file is made, which saves
+        // a system call for each, and no other thread notices.
+        unshare(CloneFlags::CLONE_FS).map_err(|e| {
+            InstallError::system("prepare", b"")(rustix::io::Errno::from_raw_os_error(e as i32))
+        })?;
+        umask(Mode::empty());
+        work()
+    };
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..count).map(|_| scope.spawn(work)).collect();
+        let mut result = Ok(());
+        for thread in threads {
+            result = result.and(joined(thread));
+        }
+        result
+    })
+}
+
+/// What a thread returns; its panic is this thread's.
+pub(super) fn joined<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// Does some work for each of `numbers`, on some threads. Neighbours share a directory, so they are
+/// taken in runs of `run`. `worker` is called once for each thread. After an error, no more is begun.
+pub(super) fn each<W: FnMut(u32) -> Result<(), InstallError>>(
+    threads: usize,
+    run: usize,
+    numbers: &[u32],
+    worker: impl Fn() -> W + Sync,
+) -> Result<(), InstallError> {
+    let next = AtomicUsize::new(0);
+    let failed = AtomicBool::new(false);
+    on_threads(threads.min(numbers.len().div_ceil(run)), || {
+        let mut work = worker();
+        while !failed.load(Ordering::Relaxed) {
+            let start = next.fetch_add(run, Ordering::Relaxed);
+            let Some(run) = numbers.get(start..numbers.len().min(start.saturating_add(run))) else {
+                break;
+            };
+            if run.is_empty() {
+                break;
+            }
+            for number in run {
+                work(*number).inspect_err(|_| failed.store(true, Ordering::Relaxed))?;
+            }
+        }
+        Ok(())
+    })
+}

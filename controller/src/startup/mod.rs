@@ -1,0 +1,148 @@
+//! What a startup of the installed system is held to, and what came of it: from the handover until the
+//! system has reported.
+
+pub mod scripts;
+
+use std::{
+    fs, io,
+    path::Path,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use gse_protocol::config::{Health, health::Watchdog};
+use serde::{Deserialize, Serialize};
+
+use self::scripts::Check;
+use crate::{
+    cmdline::CmdLine,
+    files,
+    log::Log,
+    services::{self, Manager, PROGRAM},
+    supervisor::RUN_DIR,
+};
+
+/// The name, in [`RUN_DIR`], of what the configuration says about health.
+const POLICY: &str = "health-policy.json";
+/// The name, in [`RUN_DIR`], of what came of the startup. There is no such file before that.
+pub const VERDICT: &str = "health.json";
+/// The administrator's own checks, in the booted system.
+pub const SCRIPTS: &str = "/etc/gse/health.d";
+/// What they said.
+const SCRIPTS_LOG: &str = "/var/log/gse-health.log";
+const KERNEL_PANIC: &str = "/proc/sys/kernel/panic";
+
+/// What came of a startup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// Whether the system is up and well.
+    pub up: bool,
+    /// Why it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// What was checked.
+    pub checks: Vec<Check>,
+}
+
+impl Verdict {
+    /// Leaves it for whoever asks. The guard of the startup sees that its duty is done.
+    pub fn store(&self, info: &Path) -> Result<()> {
+        let path = info.join(VERDICT);
+        let json = serde_json::to_vec_pretty(self).context("writing down how the startup went")?;
+        files::replace(&path, &json, 0o644).with_context(|| format!("writing {}", path.display()))
+    }
+}
+
+/// The last thing before the handover: what watches over the startup is set up.
+pub fn begin(root: &Path, health: &Health, cmdline: &CmdLine, log: &Log) -> Result<()> {
+    let policy = serde_json::to_vec(health).context("writing down the health policy")?;
+    let path = Path::new(RUN_DIR).join(POLICY);
+    fs::write(&path, policy).with_context(|| format!("writing {}", path.display()))?;
+    if let Some(seconds) = panic_time(health, cmdline) {
+        // A kernel without this setting is no reason not to boot.
+        if let Err(e) = fs::write(KERNEL_PANIC, seconds.to_string()) {
+            log.warn(format_args!("a kernel panic will not restart this machine: {e}"));
+        }
+    }
+    let managers = Manager::of(root);
+    if managers.is_empty() && health.require_report {
+        log.warn(format_args!(
+            "the image has no init that the controller knows (OpenRC, systemd): it is healthy only if it calls \
+             `{PROGRAM} up` and `closed` itself, or if health.require_report is false"
+        ));
+    }
+    if managers.contains(&Manager::Systemd) {
+        services::prepare_shutdown()?;
+    }
+    if needs_guard(health) {
+        // Without it, only a startup that hangs is not ended.
+        if let Err(e) = start_guard() {
+            log.warn(format_args!("nothing will end a startup that hangs: {e}"));
+        }
+    }
+    Ok(())
+}
+
+/// What `/proc/sys/kernel/panic` is set to; nothing if the kernel was told.
+fn panic_time(health: &Health, cmdline: &CmdLine) -> Option<u32> {
+    cmdline.value("panic").is_none().then_some(health.panic_reboot)
+}
+
+/// Whether there is anything to guard. A system that need not report cannot be late.
+fn needs_guard(health: &Health) -> bool {
+    match health.watchdog {
+        Watchdog::Always => true,
+        Watchdog::Startup => health.require_report,
+        Watchdog::Off => health.require_report && health.startup_limit > 0,
+    }
+}
+
+/// From its copy, because this program's own file goes with the initramfs.
+fn start_guard() -> io::Result<()> {
+    let mut command = Command::new(PROGRAM);
+    command.arg("guard").current_dir(RUN_DIR);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.spawn().map(drop)
+}
+
+/// What the configuration says about health; `info` is where the controller left it.
+pub fn policy(info: &Path) -> Result<Health> {
+    let path = info.join(POLICY);
+    let bytes = fs::read(&path).with_context(|| {
+        format!("reading {}: was this system started by the controller?", path.display())
+    })?;
+    serde_json::from_slice(&bytes).with_context(|| format!("reading {}", path.display()))
+}
+
+/// Runs the administrator's checks.
+pub fn check(health: &Health) -> Result<Vec<Check>> {
+    let limit = Duration::from_secs(u64::from(health.script_limit));
+    scripts::run_all(Path::new(SCRIPTS), limit, Path::new(SCRIPTS_LOG))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernels_own_word_about_panics_counts() {
+        let health = Health::default();
+        assert_eq!(panic_time(&health, &CmdLine::parse("quiet")), Some(10));
+        assert_eq!(panic_time(&health, &CmdLine::parse("quiet panic=-1")), None);
+    }
+
+    #[test]
+    fn a_system_that_need_not_report_is_not_taken_for_hung() {
+        let guarded = |require_report, watchdog, startup_limit| {
+            needs_guard(&Health { require_report, watchdog, startup_limit, ..Health::default() })
+        };
+        assert!(guarded(true, Watchdog::Startup, 600));
+        assert!(guarded(true, Watchdog::Startup, 0));
+        assert!(guarded(true, Watchdog::Off, 600));
+        assert!(!guarded(true, Watchdog::Off, 0));
+        assert!(!guarded(false, Watchdog::Startup, 600));
+        assert!(!guarded(false, Watchdog::Off, 600));
+        assert!(guarded(false, Watchdog::Always, 600));
+    }
+}

@@ -1,0 +1,78 @@
+//! What machines are recorded at. An entry of the table is all that a further scenario needs.
+
+use gse_qemu::{Disk, Exit, Lab};
+use gse_tests::{
+    lab::{VERSION, Watch as _},
+    small::banner,
+};
+
+use crate::recording::{boots, publish, publish_failing};
+
+/// Something that a machine does, in one or several boots, while its power is cut.
+pub(crate) struct Scenario {
+    /// As reports name it.
+    pub name: &'static str,
+    /// What the machine's configuration has beside what all labs have, before the controller is built.
+    pub configure: fn(&Lab),
+    /// What has happened to the lab and to the machine before; its disk is blank at first.
+    pub before: fn(&Lab, &Disk),
+    /// What is recorded: one boot of the machine, or several.
+    pub recorded: fn(&Lab, &Disk),
+}
+
+/// All of them.
+pub(crate) const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "first install",
+        configure: |_| {},
+        before: |_, _| {},
+        recorded: |lab, disk| {
+            boots(lab, disk, &["offers 1", "partitioning", "into ", &banner(VERSION)]);
+        },
+    },
+    Scenario {
+        name: "update (rotate)",
+        configure: |_| {},
+        before: |lab, disk| {
+            boots(lab, disk, &[&banner(VERSION)]);
+            publish(lab, "2");
+            lab.publish_config().unwrap();
+        },
+        recorded: |lab, disk| {
+            boots(lab, disk, &["offers 2", "configuration 1 fetched", "into ", &banner("2")]);
+        },
+    },
+    Scenario {
+        name: "update (in-place)",
+        configure: |lab| {
+            lab.write_config("controller/boot.toml", "[update]\nmode = \"in-place\"\n").unwrap();
+        },
+        before: |lab, disk| {
+            boots(lab, disk, &[&banner(VERSION)]);
+            publish(lab, "2");
+        },
+        recorded: |lab, disk| {
+            boots(lab, disk, &["offers 2", "cloning version 1", "installing ", &banner("2")]);
+        },
+    },
+    Scenario {
+        name: "clone",
+        configure: |_| {},
+        before: |lab, disk| boots(lab, disk, &[&banner(VERSION)]),
+        recorded: |lab, disk| boots(lab, disk, &["cloning version 1", &banner(VERSION)]),
+    },
+    Scenario {
+        name: "fallback",
+        configure: |_| {},
+        before: |lab, disk| {
+            boots(lab, disk, &[&banner(VERSION)]);
+            publish_failing(lab, "2");
+            let machine = lab.machine().disk(disk.clone()).start().unwrap();
+            machine.shows(&["offers 2", &banner("2")]);
+            assert_eq!(machine.ends(), Exit::Shutdown);
+        },
+        recorded: |lab, disk| {
+            boots(lab, disk, &["version 2 on ", "becomes DEPRIVED", &banner(VERSION)]);
+        },
+    },
+];
