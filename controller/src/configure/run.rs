@@ -57,11 +57,18 @@ pub fn look(root: &Path, wishes: &Wishes, before: &Applied) -> Result<Now> {
             }
         }
     }
+    let is_carried = |path: &str| {
+        wishes.generated.is_none()
+            && before.file.get(path).is_some_and(|file| file.generated)
+            && wishes.things.iter().all(|wanted| wanted.path != path)
+    };
     let mut now = Now::default();
     let mut masks: Vec<&str> = Vec::new();
     let all = has(root, FOLDER_MASK);
     for path in paths {
         let current = match Inside::find(root, path)? {
+            // Megabytes that nothing is compared with.
+            Some(_) if is_carried(path) => Current::Other,
             Some(inside) => current(&inside, path)?,
             None => Current::Is(Thing::Nothing),
         };
