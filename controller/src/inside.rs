@@ -2,6 +2,8 @@
 
 use std::{
     ffi::{OsStr, OsString},
+    fs::File,
+    io::Read as _,
     os::fd::{AsRawFd as _, OwnedFd},
     path::{Component, Path, PathBuf},
 };
@@ -71,6 +73,34 @@ pub fn open_directory(root: &Path, path: &Path) -> Result<Option<OwnedFd>> {
             Err(e).with_context(|| format!("opening {} in {}", path.display(), root.display()))
         }
     }
+}
+
+/// The content of the file `path` inside `root`, whose links are all followed; none if it is missing.
+pub fn read(root: &Path, path: &Path) -> Result<Option<Vec<u8>>> {
+    let reading = || format!("reading {} in {}", path.display(), root.display());
+    // NONBLOCK so that no pipe is waited for.
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = openat2(open_root(root)?, dotted(path), flags, Mode::empty(), ResolveFlags::IN_ROOT);
+    let mut file = match file {
+        Ok(file) => File::from(file),
+        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
+        Err(e) => return Err(e).with_context(reading),
+    };
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).with_context(reading)?;
+    Ok(Some(bytes))
+}
+
+/// The names in the directory `path` inside `root`; none where there is no such directory.
+pub fn list(root: &Path, path: &str) -> Result<Option<Vec<String>>> {
+    let Some(dir) = open_directory(root, Path::new(path))? else { return Ok(None) };
+    let reach = Path::new("/proc/self/fd").join(dir.as_raw_fd().to_string());
+    let listing = || format!("listing /{path} of the image");
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(reach).with_context(listing)? {
+        names.extend(entry.with_context(listing)?.file_name().into_string());
+    }
+    Ok(Some(names))
 }
 
 /// Opens the directory `path` inside `root`, making what is missing.

@@ -1,14 +1,14 @@
 //! Phase 9: what is mounted over the read-only root.
 
 use std::{
-    os::fd::AsRawFd as _,
+    os::fd::{AsRawFd as _, OwnedFd},
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, Result, bail};
 use gse_protocol::config::{
     Mounts,
-    mounts::{Bind, Tmpfs},
+    mounts::{Bind, Overlay, Tmpfs},
 };
 
 use crate::{
@@ -21,11 +21,20 @@ use crate::{
 /// Paths, relative to the root, that must be directories there before [`mount_all`].
 pub fn mount_points(config: &Mounts, userdata: bool) -> Vec<String> {
     let tmpfs = config.tmpfs.iter().map(|t| &t.path);
-    let binds = config.bind.iter().map(|b| &b.to).chain([&config.userdata]);
+    let binds = config.bind.iter().filter(|b| b.make && can_be(config, b, userdata));
+    let userdata = userdata.then_some(&config.userdata);
+    let overlays = config.overlay.iter().map(|o| &o.lower);
     tmpfs
-        .chain(binds.filter(|_| userdata))
+        .chain(binds.map(|b| &b.to))
+        .chain(userdata)
+        .chain(overlays)
         .map(|path| path.trim_start_matches('/').to_owned())
         .collect()
+}
+
+/// Whether there is what a bind is of.
+fn can_be(config: &Mounts, bind: &Bind, userdata: bool) -> bool {
+    userdata || !config.is_userdata(&config.source(bind))
 }
 
 /// Mounts everything that the configuration names over the system at `root`. One that fails is
@@ -46,18 +55,24 @@ pub fn mount_all(
             Ok(()) => log.debug(format_args!("{} is in memory", tmpfs.path)),
         }
     }
-    let Some((device, fstype)) = userdata else { return Ok(()) };
-    let mounted = target(root, &config.userdata).and_then(|target| {
-        let flags = MountFlags::NODEV | MountFlags::NOSUID;
-        Ok(mount::mount(device, &target.1, fstype, flags, "")?)
-    });
-    if let Err(e) = mounted {
-        log.warn(format_args!("the users' data are not there: {}", reason(&e)));
-        return Ok(());
+    if let Some((device, fstype)) = userdata {
+        let mounted = target(root, &config.userdata).and_then(|target| {
+            let flags = MountFlags::NODEV | MountFlags::NOSUID;
+            Ok(mount::mount(device, &target.1, fstype, flags, "")?)
+        });
+        if let Err(e) = mounted {
+            log.warn(format_args!("the users' data are not there: {}", reason(&e)));
+            return Ok(());
+        }
     }
-    for bind in &config.bind {
-        if let Err(e) = bind_userdata(root, &config.userdata, bind) {
+    for bind in config.bind.iter().filter(|bind| can_be(config, bind, userdata.is_some())) {
+        if let Err(e) = mount_bind(root, &config.source(bind), bind) {
             log.warn(format_args!("{} is not bound: {}", bind.to, reason(&e)));
+        }
+    }
+    for overlay in &config.overlay {
+        if let Err(e) = mount_overlay(root, overlay) {
+            log.warn(format_args!("{} stays as the image has it: {}", overlay.lower, reason(&e)));
         }
     }
     Ok(())
@@ -89,20 +104,39 @@ fn mount_tmpfs(root: &Path, tmpfs: &Tmpfs) -> Result<()> {
     filled
 }
 
-fn bind_userdata(root: &Path, userdata: &str, bind: &Bind) -> Result<()> {
-    let from = format!("{userdata}/{}", bind.from);
-    let from = make_directory(root, Path::new(&from))?;
-    let (_open, to) = target(root, &bind.to)?;
-    Ok(mount::bind(&Path::new("/proc/self/fd").join(from.as_raw_fd().to_string()), &to)?)
+fn mount_bind(root: &Path, from: &str, bind: &Bind) -> Result<()> {
+    let from = match bind.make {
+        true => reach(make_directory(root, Path::new(from))?),
+        false => target(root, from)?,
+    };
+    let to = target(root, &bind.to)?;
+    Ok(mount::bind(&from.1, &to.1)?)
+}
+
+fn mount_overlay(root: &Path, overlay: &Overlay) -> Result<()> {
+    let lower = target(root, &overlay.lower)?;
+    let upper = reach(make_directory(root, Path::new(&overlay.upper))?);
+    let work = reach(make_directory(root, Path::new(&overlay.work))?);
+    let data = format!(
+        "lowerdir={},upperdir={},workdir={}",
+        lower.1.display(),
+        upper.1.display(),
+        work.1.display()
+    );
+    Ok(mount::mount(Path::new("overlay"), &lower.1, "overlay", MountFlags::NODEV, &data)?)
 }
 
 /// The directory `path` of the system: held open, and as a path that this process can mount on.
-fn target(root: &Path, path: &str) -> Result<(std::os::fd::OwnedFd, PathBuf)> {
-    let Some(dir) = open_directory(root, Path::new(path))? else {
-        bail!("the image has no directory {path}");
-    };
+fn target(root: &Path, path: &str) -> Result<(OwnedFd, PathBuf)> {
+    match open_directory(root, Path::new(path))? {
+        Some(dir) => Ok(reach(dir)),
+        None => bail!("the image has no directory {path}"),
+    }
+}
+
+fn reach(dir: OwnedFd) -> (OwnedFd, PathBuf) {
     let reach = Path::new("/proc/self/fd").join(dir.as_raw_fd().to_string());
-    Ok((dir, reach))
+    (dir, reach)
 }
 
 /// The image's `/etc/fstab` with `root` as it is mounted, and without lines for what the controller has

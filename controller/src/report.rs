@@ -33,6 +33,8 @@ pub struct BootReport {
     pub serial: u64,
     /// Of the configuration in use.
     pub config_serial: u64,
+    /// What the configuration has something for, and is left alone on this machine.
+    pub left_alone: Vec<String>,
     /// How long each phase took.
     pub phases: Vec<PhaseTime>,
 }

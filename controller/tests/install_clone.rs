@@ -5,7 +5,6 @@
 mod common;
 
 use std::{
-    collections::BTreeMap,
     fs::{self, File},
     io::Write as _,
     os::{
@@ -30,7 +29,10 @@ use gse_controller::{
     },
     log::Log,
 };
-use gse_protocol::{config::bundle, index::PlacedFrame};
+use gse_protocol::{
+    config::{Machines, bundle, machines::Identity, system::Desired},
+    index::PlacedFrame,
+};
 use proptest::prelude::*;
 
 fn image_file(image: &Image) -> FileSource {
@@ -62,13 +64,11 @@ fn configure(root: &Path, files: &[(&str, &str)]) {
     let gse = root.join(".gse");
     fs::create_dir_all(&gse).unwrap();
     let file = |text: &str| bundle::File { mode: 0o600, bytes: text.as_bytes().to_vec() };
-    let desired: BTreeMap<_, _> =
-        files.iter().map(|(path, text)| ((*path).to_owned(), file(text))).collect();
-    let before = configure::load(&gse).unwrap();
-    let current = configure::current(root, desired.keys().chain(before.file.keys())).unwrap();
+    let files: bundle::Files =
+        files.iter().map(|(path, text)| (format!("files/{path}"), file(text))).collect();
+    let desired = Desired::new(&files, &Machines::default(), &Identity::default()).unwrap();
     let points = ["user-data".to_owned()];
-    let (changes, after) = configure::plan(&desired, &points, &before, &current).unwrap();
-    configure::run(root, &gse, &changes, &before, &after, &Log::console()).unwrap();
+    configure::bring(root, &gse, &desired, &points, &Log::console()).unwrap();
 }
 
 /// A system with a file of each kind that is copied in its own way, and what it is an image of.

@@ -2,11 +2,15 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+use std::{fs, path::Path};
+
 use gse_protocol::config::{
     Boot, Drives, Error, Machines, Mounts, Network, Sources,
+    bundle::{File, Files},
     drives::{Extent, Size},
     machines::{Identity, wild},
     network::Cidr,
+    system::{self, Desired, links::Links},
 };
 use proptest::prelude::*;
 
@@ -212,12 +216,13 @@ fn values_that_could_only_fail_on_the_machine_are_refused() {
         (
             "mounts",
             "[[bind]]\nfrom = \"../x\"\nto = \"/x\"\n".to_owned(),
-            "is no path below USERDATAFS",
+            "is neither a path below USERDATAFS nor an absolute one",
         ),
+        ("mounts", "[[bind]]\nfrom = \"/x\"\nto = \"/x\"\n".to_owned(), "fine"),
         (
             "mounts",
-            "[[bind]]\nfrom = \"/x\"\nto = \"/x\"\n".to_owned(),
-            "is no path below USERDATAFS",
+            "[[overlay]]\nlower = \"/x\"\nupper = \"u\"\nwork = \"/w\"\n".to_owned(),
+            "is no absolute path",
         ),
         ("mounts", "[[bind]]\nfrom = \"x\"\nto = \"x\"\n".to_owned(), "is no absolute path"),
         ("mounts", "userdata = \"u\"\n".to_owned(), "is no absolute path"),
@@ -226,6 +231,12 @@ fn values_that_could_only_fail_on_the_machine_are_refused() {
             "machines",
             "[[machine]]\nhostname = \"lab-{seriall}\"\n".to_owned(),
             "may only have letters",
+        ),
+        ("machines", "[[machine]]\nroom = \"a/b\"\n".to_owned(), "is no name of a folder"),
+        (
+            "machines",
+            "[[machine]]\nmatch.name = \"x*\"\nhostname = \"x\"\n".to_owned(),
+            "cannot give a name",
         ),
         ("machines", "[[machine]]\nhostname = \"my lab\"\n".to_owned(), "may only have letters"),
         ("machines", "[[machine]]\nhostname = \"\"\n".to_owned(), "may only have letters"),
@@ -322,9 +333,10 @@ fn a_pattern_of_many_stars_is_soon_answered() {
 
 #[test]
 fn hardware_addresses_match_however_they_are_written() {
-    let machines = Machines::parse("[[machine]]\nmatch.mac = \"52:54:00:AB:*\"\n").unwrap();
+    let text = "[[machine]]\nmatch.mac = \"52:54:00:AB:*\"\nroom = \"b12\"\n";
+    let machines = Machines::parse(text).unwrap();
     let identity = Identity { macs: vec!["52:54:00:ab:cd:ef".to_owned()], serial: None };
-    assert!(machines.find(&identity).is_some());
+    assert_eq!(machines.room(&identity).as_deref(), Some("b12"));
     let network = Network::parse("[[interface]]\nmatch.mac = \"52:54:00:AB:*\"\n").unwrap();
     assert_eq!(network.interface[0].matches.mac.as_deref(), Some("52:54:00:ab:*"));
 }
@@ -348,10 +360,98 @@ fn names_of_machines_are_valid_host_names() {
     }
 }
 
+/// The configuration that comes with GSE, read from its directory.
+fn shipped() -> Files {
+    fn read(folder: &Path, name: &str, out: &mut Files) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = format!("{name}{}", path.file_name().unwrap().to_str().unwrap());
+            if path.is_dir() {
+                read(&path, &format!("{name}/"), out);
+            } else {
+                out.insert(name, file(&fs::read_to_string(path).unwrap()));
+            }
+        }
+    }
+    let mut files = Files::new();
+    read(
+        &Path::new(env!("CARGO_MANIFEST_DIR")).join("../config.d/controller/system"),
+        "",
+        &mut files,
+    );
+    files
+}
+
+#[test]
+fn every_kind_of_file_is_shown_and_means_something_when_it_is_switched_on() {
+    let shipped = shipped();
+    assert_eq!(system::mistakes(&shipped), []);
+    let machine = Identity { macs: vec!["52:54:00:ab:cd:ef".to_owned()], serial: None };
+    let desired = Desired::new(&shipped, &Machines::default(), &machine).unwrap();
+    assert_eq!(desired.files.len(), 1);
+    assert!(desired.file("etc/hosts").is_some());
+    for name in SYSTEM {
+        assert!(shipped.contains_key(name), "{name}");
+    }
+    // A line that begins with `#` alone is a setting.
+    let on = |(name, shipped): (&String, &File)| {
+        let text = String::from_utf8(shipped.bytes.clone()).unwrap();
+        let line = |line: &str| match line.strip_prefix('#') {
+            Some(setting) if !setting.starts_with([' ', '!']) && !setting.is_empty() => {
+                setting.to_owned()
+            }
+            _ => line.to_owned(),
+        };
+        let text = text.lines().map(line).collect::<Vec<_>>().join("\n");
+        (name.clone(), file(&text.replace("AAAAC3Nza…", SSH_KEY)))
+    };
+    let mut on: Files = shipped.iter().map(on).collect();
+    on.insert("files/etc/sudoers.d/lab".to_owned(), file("x"));
+    assert_eq!(system::mistakes(&on), []);
+    let desired = Desired::new(&on, &Machines::default(), &machine).unwrap();
+    assert_eq!(desired.files.len(), 11, "{:?}", desired.files);
+    assert!(!desired.runlevels.is_empty() && !desired.keys.is_empty());
+    assert!(!desired.scripts.is_empty() && desired.timezone.is_some());
+    let Links { symlinks, binds, overlays, tmpfs } = desired.links;
+    assert_eq!([symlinks.len(), binds.len(), overlays.len(), tmpfs.len()], [1; 4]);
+}
+
+const SSH_KEY: &str = "AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl";
+
 fn parse_all(text: &str) {
     for file in ["sources", "boot", "network", "drives", "mounts", "machines"] {
         mistake(file, text);
     }
+    let system: Files = SYSTEM.map(|name| (name.to_owned(), file(text))).into();
+    let found = system::mistakes(&system);
+    let lines = 0..=text.lines().count();
+    assert!(found.iter().all(|e| lines.contains(&e.line)), "{found:?}");
+    // What has no mistake can be applied.
+    if found.is_empty() {
+        Desired::new(&system, &Machines::default(), &Identity::default()).unwrap();
+    }
+}
+
+const SYSTEM: [&str; 15] = [
+    "hostname",
+    "hosts",
+    "fstab",
+    "net",
+    "locale.gen",
+    "timezone",
+    "consolefont",
+    "keymaps",
+    "grub",
+    "sshd",
+    "ssh.pub",
+    "runlevels",
+    "links",
+    "owners",
+    "scripts/example",
+];
+
+fn file(text: &str) -> File {
+    File { mode: 0o644, bytes: text.as_bytes().to_vec() }
 }
 
 /// A shell's `*` and `?`, in the way that is plainly right and far too slow.

@@ -40,6 +40,8 @@ pub struct Ready {
     pub(super) mounts: Mounts,
     /// The partition of USERDATAFS and its filesystem, where there is one.
     pub(super) userdata: Option<(PathBuf, String)>,
+    /// What the configuration names and the machine keeps as it is.
+    pub(super) left_alone: Vec<String>,
     pub(super) health: Health,
     pub(super) handover: Handover,
     /// How long the phases took that an earlier call of this program did.
@@ -106,6 +108,7 @@ impl Ready {
             version: self.version.clone(),
             serial: self.serial,
             config_serial: self.config_serial,
+            left_alone: self.left_alone.clone(),
             phases: self.phases.iter().cloned().chain(log.timings()).collect(),
         };
         report.store()?;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use gse_protocol::config::{Bundle, system};
+use gse_protocol::config::{Bundle, system::Desired};
 
 use super::{Machine, SYS, ready::Ready, slots::Slots};
 use crate::{
@@ -42,11 +42,19 @@ pub(super) fn make_ready(
         slots.found().userdata.as_ref().and_then(|place| {
             Some((place.device.clone(), place.filesystem.as_ref()?.kind.clone()))
         });
-    let configured =
-        log.phase("configure", || configure(machine, config, userdata.is_some(), &slot));
-    if let Err(e) = configured {
+    let identity = network::identity(Path::new(SYS));
+    let desired = Desired::new(&config.system, &config.machines, &identity);
+    let links = desired.as_ref().map(|desired| desired.links.clone()).unwrap_or_default();
+    let over = config.mounts.clone().with(&links);
+    let left_alone = log.phase("configure", || {
+        let desired = desired?;
+        let points = mounts::mount_points(&over, userdata.is_some());
+        configure::bring(&slot.root(), &slot.top().join(FOLDER), &desired, &points, log)
+    });
+    let left_alone = left_alone.unwrap_or_else(|e| {
         log.warn(format_args!("the configuration was not applied: {}", reason(&e)));
-    }
+        Vec::new()
+    });
     if config.boot.health.require_report {
         // Until the system says otherwise, this startup has failed.
         let life = life.unwrap_or(Life::FRESH).opened();
@@ -56,6 +64,9 @@ pub(super) fn make_ready(
     let root = log.phase("clean up", || read_only(slot))?;
     let handover = handover(machine, config);
     check_init(root.path(), &handover.init)?;
+    if !over.overlay.is_empty() {
+        machine.hotplug.drivers().load_named("overlay", log);
+    }
     // What undoes the mount from here on is `leave_root`, not a drop.
     root.keep();
     Ok(Ready {
@@ -65,8 +76,9 @@ pub(super) fn make_ready(
         serial: serial.0,
         life: *life,
         config_serial: config.serial.0,
-        mounts: config.mounts.clone(),
+        mounts: over,
         userdata,
+        left_alone,
         health: config.boot.health.clone(),
         handover,
         phases: Vec::new(),
@@ -90,29 +102,6 @@ pub(super) fn undo(slots: &mut Slots<'_>, facts: &Facts, chosen: SlotId, log: &L
     slot.set_access(Access::ReadWrite)?;
     Records::create(slot.top())?.set_cycle(&before)?;
     Ok(slot.close()?)
-}
-
-/// Phase 7: the files of the configuration.
-fn configure(
-    machine: &Machine,
-    config: &Bundle,
-    userdata: bool,
-    slot: &OpenSlot<'_>,
-) -> Result<()> {
-    let identity = network::identity(Path::new(SYS));
-    let desired = system::files(&config.system, &config.machines, &identity);
-    let points = mounts::mount_points(&config.mounts, userdata);
-    let (root, gse) = (slot.root(), slot.top().join(FOLDER));
-    let before = configure::load(&gse)?;
-    let paths = desired.keys().chain(before.file.keys()).chain(&points);
-    let current = configure::current(&root, paths)?;
-    let (changes, after) = configure::plan(&desired, &points, &before, &current)?;
-    if changes.is_empty() {
-        machine.log.debug("the system has its configuration already");
-        return Ok(());
-    }
-    machine.log.info(format_args!("applying the configuration ({} changes)", changes.len()));
-    configure::run(&root, &gse, &changes, &before, &after, &machine.log)
 }
 
 /// Phase 8: the filesystem is read-only again, and of the boot's own mounts only the root is left.

@@ -1,185 +1,176 @@
-//! Phase 7: the files of the configuration, put into the installed system.
+//! Phase 7: the files, links and services of the configuration, put into the installed system.
 //!
-//! What the image had at such a path is kept in `.gse/pristine/`, so that a file that is taken out of
-//! the configuration goes back to the image's own, and a clone stays verifiable. [`plan`] compares and
-//! touches nothing; only if it finds a change is SYSFS mounted writable for [`run`].
+//! What the configuration wants ([`Desired`]) and what is known of the image ([`Image`]) are resolved to
+//! things at paths ([`resolve`]); these are compared with what is there ([`plan`]). None of that writes
+//! anything to the system; only if there is a change does [`run`] make it, or undo all of it.
+//!
+//! What the image had at such a path is kept in `.gse/pristine/`, so that what is taken out of the
+//! configuration goes back to the image's own, and a clone stays verifiable.
 
+mod image;
+mod locale;
+mod plan;
+mod resolve;
 mod run;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
-use gse_protocol::{Sha256, config::bundle::File};
+use anyhow::Result;
+use gse_protocol::config::{
+    bundle::File,
+    system::{Desired, LOCALE_GEN},
+};
 use serde::{Deserialize, Serialize};
 
-pub use run::{PRISTINE, current, load, run};
+pub use self::{
+    image::{Image, Init, Zone},
+    plan::{Change, Left, Plan, PlanError, plan},
+    resolve::{ResolveError, resolve},
+    run::{PRISTINE, load, look, run},
+};
+use crate::log::Log;
+
+/// How long making the locales may take: a locale takes seconds, all of them a quarter of an hour.
+pub const LOCALES_LIMIT: Duration = Duration::from_secs(15 * 60);
 
 /// What the configuration has put into a system: `.gse/applied.toml`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Applied {
+    /// Directories that were made, by path relative to the system's root; what lies in one comes after it.
+    #[serde(default)]
+    pub directory: Vec<String>,
     /// By path relative to the system's root.
     #[serde(default)]
     pub file: BTreeMap<String, AppliedFile>,
 }
 
-/// One file that was put there.
+/// A file or link that was put there, or taken away.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AppliedFile {
-    /// Of what was written.
-    pub sha256: Sha256,
     /// Whether the image had something at this path, which is kept.
     pub pristine: bool,
+    /// Whether the image's own program made it, of the list of locales.
+    #[serde(default)]
+    pub generated: bool,
+}
+
+/// What can be at a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Thing {
+    /// Nothing.
+    Nothing,
+    /// A regular file.
+    File(OwnedFile),
+    /// A symbolic link, and what it says.
+    Link(String),
+}
+
+/// A file with its owner.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnedFile {
+    /// Permissions and content.
+    pub file: File,
+    /// The user's number.
+    pub uid: u32,
+    /// The group's number.
+    pub gid: u32,
+}
+
+/// A directory that has to be there. One that is there already stays as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Directory {
+    /// Permissions.
+    pub mode: u32,
+    /// The user's number.
+    pub uid: u32,
+    /// The group's number.
+    pub gid: u32,
+}
+
+impl Default for Directory {
+    fn default() -> Self {
+        Self { mode: 0o755, uid: 0, gid: 0 }
+    }
+}
+
+/// A thing that is to be at a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// Relative to the system's root.
+    pub path: String,
+    /// What.
+    pub thing: Thing,
+    /// Whether it takes the place of what the image has there.
+    pub force: bool,
+}
+
+/// All that is to be in a system, each at a path of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Wishes {
+    /// Files and links.
+    pub things: Vec<Wanted>,
+    /// Directories, such as those on which something is mounted, by path relative to the system's root.
+    pub directories: Vec<(String, Directory)>,
+    /// What was made of the list of locales, if it was made anew.
+    pub generated: Option<Vec<Wanted>>,
 }
 
 /// What is at a path in the system now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Current {
-    /// Nothing.
-    Nothing,
-    /// A regular file.
-    File(File),
-    /// A directory, which is never replaced by a file.
+    /// Something that the configuration can put there too.
+    Is(Thing),
+    /// A directory, which is never replaced.
     Directory,
-    /// A link or a node.
+    /// A node, or a link to no name in UTF-8.
     Other,
 }
 
-/// One change to the system.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Change {
-    /// Make a directory that something is to be mounted on.
-    MakeDirectory(String),
-    /// Keep the image's own copy.
-    Keep(String),
-    /// Write the file.
-    Write(String, File),
-    /// Put the image's own copy back.
-    Restore(String),
-    /// Remove a file that the image never had.
-    Remove(String),
+/// What is in the system now, as far as it matters.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Now {
+    /// Each path relative to the system's root, and what is there.
+    pub at: Vec<(String, Current)>,
+    /// Those of the paths that are masked: the machine's own.
+    pub masked: Vec<String>,
 }
 
-/// The configuration wants a file where the image has a directory.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the configuration has a file /{0}, but the image has a directory there")]
-pub struct IsDirectory(String);
-
-/// The changes that bring a system to what the configuration says, and the record afterwards.
-pub fn plan(
-    desired: &BTreeMap<String, File>,
+/// Brings the system at `root`, whose records are in `gse`, to what the configuration wants. `mount_points`
+/// are directories that must be there. What is left alone comes back, for a person to read.
+///
+/// # Errors
+/// What is wanted and cannot be had. The system is then as it was before.
+pub fn bring(
+    root: &Path,
+    gse: &Path,
+    desired: &Desired,
     mount_points: &[String],
-    applied: &Applied,
-    current: &BTreeMap<String, Current>,
-) -> Result<(Vec<Change>, Applied), IsDirectory> {
-    let now = |path: &str| current.get(path).unwrap_or(&Current::Nothing);
-    let mut changes: Vec<Change> = mount_points
-        .iter()
-        .filter(|path| *now(path) == Current::Nothing)
-        .map(|path| Change::MakeDirectory(path.clone()))
-        .collect();
-    let mut after = Applied::default();
-    for (path, file) in desired {
-        let had = now(path);
-        let before = applied.file.get(path);
-        if *had == Current::Directory {
-            return Err(IsDirectory(path.clone()));
-        }
-        let same = *had == Current::File(file.clone());
-        if same && before.is_none() {
-            continue;
-        }
-        let pristine = before.map_or(*had != Current::Nothing, |b| b.pristine);
-        if before.is_none() && pristine {
-            changes.push(Change::Keep(path.clone()));
-        }
-        if !same {
-            changes.push(Change::Write(path.clone(), file.clone()));
-        }
-        let sha256 = Sha256::of(&file.bytes);
-        after.file.insert(path.clone(), AppliedFile { sha256, pristine });
+    log: &Log,
+) -> Result<Vec<String>> {
+    let before = load(gse)?;
+    let (mut wishes, notes) = resolve(desired, &Image::read(root, desired)?)?;
+    notes.iter().for_each(|note| log.warn(note));
+    for point in mount_points {
+        wishes.directories.push((point.clone(), Directory::default()));
     }
-    let gone = applied.file.iter().filter(|(path, _)| !desired.contains_key(*path));
-    changes.extend(gone.map(|(path, file)| match file.pristine {
-        true => Change::Restore(path.clone()),
-        false => Change::Remove(path.clone()),
-    }));
-    Ok((changes, after))
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    fn file(text: &str) -> File {
-        File { mode: 0o644, bytes: text.as_bytes().to_vec() }
+    let mut now = look(root, &wishes, &before)?;
+    let mut plan = plan(&wishes, &before, &now)?;
+    if let Some(list) = plan.writes(LOCALE_GEN) {
+        wishes.generated = locale::generate(root, &list.file.bytes, LOCALES_LIMIT, log)?;
+        now = look(root, &wishes, &before)?;
+        plan = self::plan(&wishes, &before, &now)?;
     }
-
-    fn files(list: &[(&str, &str)]) -> BTreeMap<String, File> {
-        list.iter().map(|(path, text)| ((*path).to_owned(), file(text))).collect()
+    let left: Vec<String> = plan.left.iter().map(ToString::to_string).collect();
+    if !left.is_empty() {
+        log.info(format_args!("left alone: {}", left.join(", ")));
     }
-
-    fn present(list: &[(&str, &str)]) -> BTreeMap<String, Current> {
-        files(list).into_iter().map(|(path, file)| (path, Current::File(file))).collect()
+    if plan.changes.is_empty() {
+        log.debug("the system has its configuration already");
+        return Ok(left);
     }
-
-    #[test]
-    fn the_images_own_file_is_kept_before_it_is_replaced() {
-        let (changes, after) = plan(
-            &files(&[("etc/a", "new")]),
-            &[],
-            &Applied::default(),
-            &present(&[("etc/a", "old")]),
-        )
-        .unwrap();
-        let path = || "etc/a".to_owned();
-        assert_eq!(changes, [Change::Keep(path()), Change::Write(path(), file("new"))]);
-        assert!(after.file.get("etc/a").unwrap().pristine);
-    }
-
-    #[test]
-    fn applying_twice_changes_nothing() {
-        let desired = files(&[("etc/a", "new"), ("etc/b", "same")]);
-        let before = present(&[("etc/a", "old"), ("etc/b", "same")]);
-        let (_, after) = plan(&desired, &[], &Applied::default(), &before).unwrap();
-        let now = present(&[("etc/a", "new"), ("etc/b", "same")]);
-        assert_eq!(plan(&desired, &[], &after, &now).unwrap(), (vec![], after));
-    }
-
-    #[test]
-    fn a_changed_file_is_written_again_and_the_first_copy_stays() {
-        let desired = files(&[("etc/a", "1")]);
-        let (_, after) =
-            plan(&desired, &[], &Applied::default(), &present(&[("etc/a", "0")])).unwrap();
-        let (changes, _) =
-            plan(&files(&[("etc/a", "2")]), &[], &after, &present(&[("etc/a", "1")])).unwrap();
-        assert_eq!(changes, [Change::Write("etc/a".to_owned(), file("2"))]);
-    }
-
-    #[test]
-    fn what_leaves_the_configuration_goes_back_to_the_images_own() {
-        let desired = files(&[("etc/a", "x"), ("etc/new", "x")]);
-        let (_, after) =
-            plan(&desired, &[], &Applied::default(), &present(&[("etc/a", "0")])).unwrap();
-        let (changes, after) = plan(&BTreeMap::new(), &[], &after, &present(&[])).unwrap();
-        let expected = [Change::Restore("etc/a".to_owned()), Change::Remove("etc/new".to_owned())];
-        assert_eq!(changes, expected);
-        assert_eq!(after, Applied::default());
-    }
-
-    #[test]
-    fn a_directory_is_never_replaced_by_a_file() {
-        let current = BTreeMap::from([("etc/a".to_owned(), Current::Directory)]);
-        let result = plan(&files(&[("etc/a", "x")]), &[], &Applied::default(), &current);
-        assert_eq!(result, Err(IsDirectory("etc/a".to_owned())));
-    }
-
-    #[test]
-    fn missing_mount_points_are_made() {
-        let points = ["user-data".to_owned(), "etc".to_owned()];
-        let current = BTreeMap::from([("etc".to_owned(), Current::Directory)]);
-        let (changes, _) = plan(&BTreeMap::new(), &points, &Applied::default(), &current).unwrap();
-        assert_eq!(changes, [Change::MakeDirectory("user-data".to_owned())]);
-    }
+    log.info(format_args!("applying the configuration ({} changes)", plan.changes.len()));
+    run(root, gse, &plan.changes, &before, &plan.after, log)?;
+    Ok(left)
 }

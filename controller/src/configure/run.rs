@@ -1,16 +1,24 @@
 //! The effects of phase 7.
 
-use std::{collections::BTreeMap, fs, io, os::unix::fs::PermissionsExt as _, path::Path};
+use std::{
+    fs, io,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink},
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, Result};
-use gse_protocol::config::{self, bundle::File};
+use gse_protocol::config::{
+    self,
+    bundle::File,
+    system::{FILE_MASK, FOLDER_MASK},
+};
 
-use super::{Applied, AppliedFile, Change, Current};
+use super::{Applied, Change, Current, Directory, Now, OwnedFile, Thing, Wishes, plan::ancestors};
 use crate::{
     copy::copy_tree,
     files,
     inside::{self, Inside},
-    log::{Log, reason},
+    log::Log,
 };
 
 const RECORD: &str = "applied.toml";
@@ -32,33 +40,85 @@ pub fn load(gse: &Path) -> Result<Applied> {
     }
 }
 
-/// What is at each of these paths in the system.
-pub fn current<'p>(
-    root: &Path,
-    paths: impl Iterator<Item = &'p String>,
-) -> Result<BTreeMap<String, Current>> {
-    let mut out = BTreeMap::new();
-    for path in paths {
-        let Some(inside) = Inside::find(root, path)? else { continue };
-        let at = inside.path();
-        let current = match fs::symlink_metadata(&at) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Current::Nothing,
-            Err(e) => return Err(e).with_context(|| format!("looking at /{path} of the image")),
-            Ok(meta) if meta.is_dir() => Current::Directory,
-            Ok(meta) if meta.is_file() => {
-                let bytes =
-                    fs::read(&at).with_context(|| format!("reading /{path} of the image"))?;
-                Current::File(File { mode: meta.permissions().mode() & 0o7777, bytes })
+/// What is in the system, as far as it matters for these wishes and for what was done before.
+///
+/// # Errors
+/// Those of the system.
+pub fn look(root: &Path, wishes: &Wishes, before: &Applied) -> Result<Now> {
+    let things = wishes.generated.iter().flatten().chain(&wishes.things);
+    let files = before.file.keys().chain(things.map(|wanted| &wanted.path));
+    let folders = before.directory.iter().chain(wishes.directories.iter().map(|(path, _)| path));
+    // Each path comes after what it lies in.
+    let mut paths: Vec<&str> = Vec::new();
+    for path in folders.chain(files) {
+        for path in ancestors(path).chain([path.as_str()]) {
+            if !paths.contains(&path) {
+                paths.push(path);
             }
-            Ok(_) => Current::Other,
-        };
-        out.insert(path.clone(), current);
+        }
     }
-    Ok(out)
+    let is_carried = |path: &str| {
+        wishes.generated.is_none()
+            && before.file.get(path).is_some_and(|file| file.generated)
+            && wishes.things.iter().all(|wanted| wanted.path != path)
+    };
+    let mut now = Now::default();
+    let mut masks: Vec<&str> = Vec::new();
+    let all = has(root, FOLDER_MASK);
+    for path in paths {
+        let current = match Inside::find(root, path)? {
+            // Megabytes that nothing is compared with.
+            Some(_) if is_carried(path) => Current::Other,
+            Some(inside) => current(&inside, path)?,
+            None => Current::Is(Thing::Nothing),
+        };
+        if current == Current::Directory && has(root, &format!("{path}/{FOLDER_MASK}")) {
+            masks.push(path);
+        }
+        let line = |line: &[u8]| line.starts_with(FILE_MASK.as_bytes());
+        let by_line = matches!(&current, Current::Is(Thing::File(owned))
+            if owned.file.bytes.split(|b| *b == b'\n').any(line));
+        if all || by_line || ancestors(path).chain([path]).any(|part| masks.contains(&part)) {
+            now.masked.push(path.to_owned());
+        }
+        now.at.push((path.to_owned(), current));
+    }
+    Ok(now)
+}
+
+fn has(root: &Path, path: &str) -> bool {
+    let found = Inside::find(root, path);
+    found.is_ok_and(|found| found.is_some_and(|at| fs::symlink_metadata(at.path()).is_ok()))
+}
+
+fn current(inside: &Inside, path: &str) -> Result<Current> {
+    let at = inside.path();
+    let reading = || format!("reading /{path} of the image");
+    let meta = match fs::symlink_metadata(&at) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Current::Is(Thing::Nothing)),
+        meta => meta.with_context(reading)?,
+    };
+    Ok(if meta.is_dir() {
+        Current::Directory
+    } else if meta.is_file() {
+        let file = File {
+            mode: meta.permissions().mode() & 0o7777,
+            bytes: fs::read(&at).with_context(reading)?,
+        };
+        Current::Is(Thing::File(OwnedFile { file, uid: meta.uid(), gid: meta.gid() }))
+    } else if meta.is_symlink() {
+        let target = fs::read_link(&at).with_context(reading)?.into_os_string().into_string();
+        target.map_or(Current::Other, |target| Current::Is(Thing::Link(target)))
+    } else {
+        Current::Other
+    })
 }
 
 /// Makes the changes to the system at `root`, whose records are in `gse`; both must be writable. If one
 /// fails, all are undone. After a power cut the next run finds what is left to do.
+///
+/// # Errors
+/// The first that fails, with what was being done.
 pub fn run(
     root: &Path,
     gse: &Path,
@@ -78,31 +138,38 @@ pub fn run(
         }
         // From here on, a power cut must find each path that may have changed, and its own copy.
         let mut both = before.clone();
+        both.directory.extend(after.directory.iter().cloned());
         both.file.extend(after.file.clone());
         record(gse, &both)?;
         for change in changes {
-            if let Change::Write(path, _) | Change::Restore(path) | Change::Remove(path) = change {
+            if let Change::Put(path, _) | Change::Restore(path) | Change::Remove(path) = change {
                 keep(root, path, &undo)?;
-                done.push(path);
             }
+            done.push(change);
             apply(root, gse, change).with_context(|| format!("applying {}", describe(change)))?;
         }
         record(gse, after)
     })();
     if let Err(e) = result {
-        log.warn(format_args!(
-            "the configuration could not be applied; the system stays as it was: {}",
-            reason(&e)
-        ));
-        for path in done.into_iter().rev() {
-            restore(root, path, &undo)?;
+        log.warn("the configuration could not be applied; the system stays as it was");
+        for change in done.into_iter().rev() {
+            match change {
+                Change::Put(path, _) | Change::Restore(path) | Change::Remove(path) => {
+                    restore(root, path, &undo)?;
+                }
+                Change::MakeDirectory(path, _) => remove_directory(root, path)?,
+                Change::RemoveDirectory(path) => {
+                    inside::make_directory(root, Path::new(path))?;
+                }
+                Change::Keep(_) => {}
+            }
         }
         record(gse, before)?;
         remove_all(&undo)?;
         return Err(e);
     }
     for (path, file) in &before.file {
-        if matches!(file, AppliedFile { pristine: true, .. }) && !after.file.contains_key(path) {
+        if file.pristine && !after.file.contains_key(path) {
             let _ = fs::remove_file(gse.join(PRISTINE).join(path));
         }
     }
@@ -111,23 +178,71 @@ pub fn run(
 
 fn describe(change: &Change) -> String {
     match change {
-        Change::MakeDirectory(path) => format!("the directory /{path}"),
-        Change::Keep(path) | Change::Write(path, _) => format!("/{path}"),
+        Change::MakeDirectory(path, _) | Change::RemoveDirectory(path) => {
+            format!("the directory /{path}")
+        }
+        Change::Keep(path) | Change::Put(path, _) => format!("/{path}"),
         Change::Restore(path) | Change::Remove(path) => format!("/{path}, back to the image's own"),
     }
 }
 
 fn apply(root: &Path, gse: &Path, change: &Change) -> Result<()> {
     match change {
-        Change::MakeDirectory(path) => inside::make_directory(root, Path::new(path)).map(drop),
+        Change::MakeDirectory(path, directory) => make_directory(root, path, *directory),
         Change::Keep(_) => Ok(()),
-        Change::Write(path, file) => {
+        Change::Put(path, Thing::Nothing) | Change::Remove(path) => remove(root, path),
+        Change::Put(path, Thing::File(OwnedFile { file, uid, gid })) => {
             let inside = Inside::make(root, path)?;
-            Ok(files::replace(&inside.path(), &file.bytes, file.mode)?)
+            let owner = Some((*uid, *gid));
+            Ok(files::replace_owned(&inside.path(), &file.bytes, file.mode, owner)?)
+        }
+        Change::Put(path, Thing::Link(target)) => {
+            let inside = Inside::make(root, path)?;
+            let beside = beside(&inside)?;
+            symlink(target, &beside)?;
+            fs::rename(&beside, inside.path())?;
+            Ok(inside.sync()?)
         }
         Change::Restore(path) => restore(root, path, &gse.join(PRISTINE)),
-        Change::Remove(path) => remove(root, path),
+        Change::RemoveDirectory(path) => remove_directory(root, path),
     }
+}
+
+fn make_directory(root: &Path, path: &str, directory: Directory) -> Result<()> {
+    let inside = Inside::make(root, path)?;
+    let at = inside.path();
+    fs::create_dir(&at)?;
+    chown(&at, Some(directory.uid), Some(directory.gid))?;
+    // Whatever the umask was.
+    fs::set_permissions(&at, fs::Permissions::from_mode(directory.mode))?;
+    Ok(inside.sync()?)
+}
+
+/// Something may be in it by now, which is not the configuration's.
+fn remove_directory(root: &Path, path: &str) -> Result<()> {
+    let Some(inside) = Inside::find(root, path)? else { return Ok(()) };
+    match fs::remove_dir(inside.path()) {
+        Err(e)
+            if !matches!(
+                e.kind(),
+                io::ErrorKind::NotFound
+                    | io::ErrorKind::DirectoryNotEmpty
+                    | io::ErrorKind::NotADirectory
+            ) =>
+        {
+            Err(e).with_context(|| format!("removing the directory /{path}"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A free path beside the name, for what is to take its place.
+fn beside(inside: &Inside) -> Result<PathBuf> {
+    let mut name = inside.name().to_owned();
+    name.push(".gse-new");
+    let beside = inside.beside(&name);
+    remove_all(&beside)?;
+    Ok(beside)
 }
 
 /// Copies what is at `path` below `store`, unless a copy is there already. Nothing there: nothing kept.
@@ -159,10 +274,7 @@ fn restore(root: &Path, path: &str, store: &Path) -> Result<()> {
         return remove(root, path);
     }
     let inside = Inside::make(root, path)?;
-    let mut name = inside.name().to_owned();
-    name.push(".gse-new");
-    let beside = inside.beside(&name);
-    remove_all(&beside)?;
+    let beside = beside(&inside)?;
     copy_tree(&copy, &beside)?;
     fs::rename(&beside, inside.path()).with_context(|| format!("putting /{path} back"))?;
     inside.sync().with_context(|| format!("putting /{path} back"))
@@ -192,91 +304,4 @@ fn remove_all(path: &Path) -> Result<()> {
         Ok(_) => fs::remove_file(path),
     };
     done.with_context(|| format!("removing {}", path.display()))
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use std::os::unix::fs::symlink;
-
-    use super::*;
-    use crate::configure::plan;
-
-    struct System(tempfile::TempDir);
-
-    impl System {
-        fn new(files: &[(&str, &str)]) -> Self {
-            let dir = tempfile::tempdir().unwrap();
-            fs::create_dir_all(dir.path().join("root/etc")).unwrap();
-            fs::create_dir(dir.path().join("gse")).unwrap();
-            for (path, text) in files {
-                fs::write(dir.path().join("root").join(path), text).unwrap();
-            }
-            Self(dir)
-        }
-
-        fn apply(&self, desired: &[(&str, &str)]) -> Result<usize> {
-            let (root, gse) = (self.0.path().join("root"), self.0.path().join("gse"));
-            let desired: BTreeMap<_, _> = desired
-                .iter()
-                .map(|(p, t)| ((*p).to_owned(), File { mode: 0o640, bytes: t.as_bytes().to_vec() }))
-                .collect();
-            let before = load(&gse)?;
-            let current = current(&root, desired.keys().chain(before.file.keys()))?;
-            let (changes, after) = plan(&desired, &[], &before, &current)?;
-            if !changes.is_empty() {
-                run(&root, &gse, &changes, &before, &after, &Log::console())?;
-            }
-            Ok(changes.len())
-        }
-
-        fn read(&self, path: &str) -> Option<String> {
-            fs::read_to_string(self.0.path().join("root").join(path)).ok()
-        }
-    }
-
-    #[test]
-    fn files_come_and_go_and_the_images_own_returns() {
-        let system = System::new(&[("etc/hostname", "image\n")]);
-        let mode = |path: &str| {
-            fs::metadata(system.0.path().join("root").join(path)).unwrap().permissions().mode()
-        };
-        let own = mode("etc/hostname");
-        assert_eq!(system.apply(&[("etc/hostname", "lab\n"), ("etc/deep/new", "x")]).unwrap(), 3);
-        assert_eq!(system.read("etc/hostname").as_deref(), Some("lab\n"));
-        assert_eq!(mode("etc/hostname") & 0o777, 0o640);
-        assert_eq!(system.apply(&[("etc/hostname", "lab\n"), ("etc/deep/new", "x")]).unwrap(), 0);
-        assert_eq!(system.apply(&[]).unwrap(), 2);
-        assert_eq!(system.read("etc/hostname").as_deref(), Some("image\n"));
-        assert_eq!(mode("etc/hostname"), own);
-        assert_eq!(system.read("etc/deep/new"), None);
-    }
-
-    #[test]
-    fn a_failed_application_is_undone_whole() {
-        let system = System::new(&[("etc/a", "image"), ("etc/file", "")]);
-        system.apply(&[("etc/a", "1")]).unwrap();
-        // A file cannot lie below a file.
-        assert!(system.apply(&[("etc/a", "2"), ("etc/b", "2"), ("etc/file/x", "2")]).is_err());
-        assert_eq!(system.read("etc/a").as_deref(), Some("1"));
-        assert_eq!(system.read("etc/b"), None);
-        assert_eq!(system.apply(&[("etc/a", "1")]).unwrap(), 0);
-        system.apply(&[]).unwrap();
-        assert_eq!(system.read("etc/a").as_deref(), Some("image"));
-    }
-
-    #[test]
-    fn links_of_the_image_are_followed_inside_the_image() {
-        let system = System::new(&[]);
-        let root = system.0.path().join("root");
-        fs::create_dir(root.join("real")).unwrap();
-        symlink("/real", root.join("etc/absolute")).unwrap();
-        symlink("/etc/elsewhere", root.join("etc/link")).unwrap();
-        system.apply(&[("etc/absolute/x", "1"), ("etc/link", "2")]).unwrap();
-        assert_eq!(system.read("real/x").as_deref(), Some("1"));
-        // The link itself is replaced, and comes back.
-        assert_eq!(system.read("etc/link").as_deref(), Some("2"));
-        system.apply(&[]).unwrap();
-        assert_eq!(fs::read_link(root.join("etc/link")).unwrap(), Path::new("/etc/elsewhere"));
-    }
 }

@@ -107,7 +107,9 @@ impl Bundle {
         let text = |name| file_text(name, &files);
         let sources = sources(&files)?;
         let system = system_files(&files);
-        super::system::check(&system)?;
+        if let Some(mistake) = super::system::mistakes(&system).into_iter().next() {
+            return Err(mistake);
+        }
         let roots = sources.tls_roots.as_ref().and_then(|name| files.get(name));
         let tls_roots = roots.map(|file| file.bytes.clone());
         Ok(Self {
@@ -135,11 +137,17 @@ pub const FILES: [&str; 6] = [
     "controller/machines.toml",
 ];
 
-/// The first mistake of every file of a `config.d`: where [`Bundle::from_files`] stops at one, an
-/// administrator wants to see them all.
+/// The mistakes of every file of a `config.d`, of a TOML file the first one: where [`Bundle::from_files`]
+/// stops at one, an administrator wants to see them all.
 pub fn mistakes(files: &Files) -> Vec<Error> {
     let toml = FILES.iter().filter_map(|name| check_file(name, files).err());
-    toml.chain(super::system::check(&system_files(files)).err()).collect()
+    let system = system_files(files);
+    let mut found: Vec<Error> = toml.chain(super::system::mistakes(&system)).collect();
+    let machines = file_text("controller/machines.toml", files);
+    if let Ok(machines) = machines.and_then(|text| Machines::parse(&text)) {
+        found.extend(super::system::empty_rooms(&system, &machines));
+    }
+    found
 }
 
 fn check_file(name: &str, files: &Files) -> Result<(), Error> {

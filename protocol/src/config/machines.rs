@@ -2,13 +2,13 @@
 
 use serde::Deserialize;
 
-use super::Error;
+use super::{Error, mounts::is_below};
 
 /// The whole file.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Machines {
-    /// The first that matches counts.
+    /// Of each setting the first counts that fits and has it.
     pub machine: Vec<Machine>,
 }
 
@@ -19,9 +19,11 @@ pub struct Machine {
     /// Which machines: all that is given must fit. `*` and `?` are wild.
     #[serde(rename = "match", default)]
     pub matches: Match,
-    /// A name, in which `{mac}` stands for the last three bytes of the hardware address and `{serial}`
-    /// for the machine's serial number.
+    /// A name, in which `{mac}` stands for the last three bytes of the hardware address, `{serial}`
+    /// for the machine's serial number and `{room}` for its room.
     pub hostname: Option<String>,
+    /// The room, of which there may be files in `controller/system/rooms/`.
+    pub room: Option<String>,
 }
 
 /// Which machines.
@@ -32,6 +34,8 @@ pub struct Match {
     pub mac: Option<String>,
     /// The serial number that the firmware gives.
     pub serial: Option<String>,
+    /// The name that an entry without this gave.
+    pub name: Option<String>,
 }
 
 /// What identifies a machine.
@@ -56,37 +60,65 @@ impl Machines {
             }
             if let Some(bad) = machine.hostname.as_deref().filter(|h| !is_hostname_pattern(h)) {
                 let message = format!(
-                    "hostname {bad:?} may only have letters, digits, - and ., beside {{mac}} and {{serial}}"
+                    "hostname {bad:?} may only have letters, digits, - and ., beside {{mac}}, {{serial}} and {{room}}"
                 );
                 return Err(Error::new(FILE, message).in_line_of(text, bad));
+            }
+            if let Some(bad) = machine.room.as_deref().filter(|r| !is_below(r) || r.contains('/')) {
+                let message = format!("room {bad:?} is no name of a folder");
+                return Err(Error::new(FILE, message).in_line_of(text, bad));
+            }
+            if let Some((name, _)) = machine.matches.name.as_ref().zip(machine.hostname.as_ref()) {
+                let message =
+                    "an entry that matches by name cannot give a name: match by mac or serial";
+                return Err(Error::new(FILE, message).in_line_of(text, name));
             }
         }
         Ok(machines)
     }
 
-    /// The entry for this machine.
-    pub fn find(&self, identity: &Identity) -> Option<&Machine> {
-        self.machine.iter().find(|machine| {
-            let Match { mac, serial } = &machine.matches;
-            let mac = mac.as_ref().is_none_or(|p| identity.macs.iter().any(|m| wild(p, m)));
-            let own = identity.serial.as_deref();
-            mac && serial.as_ref().is_none_or(|p| own.is_some_and(|s| wild(p, s)))
-        })
+    /// The name that this machine gets, if any entry gives it one that makes a valid host name.
+    pub fn hostname(&self, machine: &Identity) -> Option<String> {
+        let pattern = self.fitting(machine, None).find_map(|entry| entry.hostname.as_ref())?;
+        hostname(pattern, machine, self.room_without_name(machine))
     }
 
-    /// The name that this machine gets, if any entry gives it one that makes a valid host name.
-    pub fn hostname(&self, identity: &Identity) -> Option<String> {
-        hostname(self.find(identity)?.hostname.as_ref()?, identity)
+    /// The room that this machine is in, if any entry says it.
+    pub fn room(&self, machine: &Identity) -> Option<String> {
+        let name = self.hostname(machine);
+        let mut fitting = self.fitting(machine, name.as_deref());
+        fitting.find_map(|entry| entry.room.clone())
+    }
+
+    /// What `{room}` in a name stands for: entries that match by name come after the name.
+    fn room_without_name<'m>(&'m self, machine: &'m Identity) -> Option<&'m str> {
+        self.fitting(machine, None).find_map(|entry| entry.room.as_deref())
+    }
+
+    fn fitting<'m>(
+        &'m self,
+        machine: &'m Identity,
+        own_name: Option<&'m str>,
+    ) -> impl Iterator<Item = &'m Machine> {
+        self.machine.iter().filter(move |entry| {
+            let Match { mac, serial, name } = &entry.matches;
+            let own = machine.serial.as_deref();
+            mac.as_ref().is_none_or(|p| machine.macs.iter().any(|m| wild(p, m)))
+                && serial.as_ref().is_none_or(|p| own.is_some_and(|s| wild(p, s)))
+                && name.as_ref().is_none_or(|p| own_name.is_some_and(|n| wild(p, n)))
+        })
     }
 }
 
 /// The host name that `pattern` makes for a machine, if that leaves a valid one: `{mac}` stands for the
-/// last three bytes of the hardware address, `{serial}` for the machine's serial number.
-pub fn hostname(pattern: &str, machine: &Identity) -> Option<String> {
+/// last three bytes of the hardware address, `{serial}` for the machine's serial number, `{room}` for
+/// its room.
+pub fn hostname(pattern: &str, machine: &Identity, room: Option<&str>) -> Option<String> {
     let mac = machine.macs.first().map(|m| m.replace(':', "")).unwrap_or_default();
     let mac = mac.get(mac.len().saturating_sub(6)..).unwrap_or_default();
     let serial = machine.serial.as_deref().unwrap_or_default();
     let name = pattern.replace("{mac}", mac).replace("{serial}", serial);
+    let name = name.replace("{room}", room.unwrap_or_default());
     let valid = |c: &char| c.is_ascii_alphanumeric() || *c == '-' || *c == '.';
     let name: String = name.chars().filter(valid).take(63).collect();
     // No part of a host name begins or ends with a hyphen, or is empty (RFC 1123, section 2.1).
@@ -98,6 +130,7 @@ pub fn hostname(pattern: &str, machine: &Identity) -> Option<String> {
 /// A typo in `{serial}` would give the same name to every machine.
 pub fn is_hostname_pattern(pattern: &str) -> bool {
     let plain = pattern.replace("{mac}", "0").replace("{serial}", "0");
+    let plain = plain.replace("{room}", "0");
     !plain.is_empty() && plain.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '.')
 }
 

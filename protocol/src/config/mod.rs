@@ -101,10 +101,11 @@ fn nearest(message: &str) -> Option<String> {
     if !message.starts_with("unknown ") {
         return None;
     }
-    known
-        .iter()
-        .map(|name| (strsim::damerau_levenshtein(found, name), name))
-        .filter(|(distance, name)| *distance <= 1 + name.len() / 3)
-        .min()
-        .map(|(_, name)| (*name).to_owned())
+    near(found, known.iter().copied()).map(str::to_owned)
+}
+
+/// The one of the `known` names that was probably meant by `name`.
+pub fn near<'k>(name: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
+    let known = known.into_iter().map(|known| (strsim::damerau_levenshtein(name, known), known));
+    known.filter(|(distance, known)| *distance <= 1 + known.len() / 3).min().map(|(_, known)| known)
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Error, drives::Size};
+use super::{Error, drives::Size, system::links::Links};
 
 /// The whole file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,8 +12,10 @@ pub struct Mounts {
     pub tmpfs: Vec<Tmpfs>,
     /// Where USERDATAFS is mounted, where there is one.
     pub userdata: String,
-    /// Directories of USERDATAFS that appear elsewhere.
+    /// Directories that appear elsewhere too.
     pub bind: Vec<Bind>,
+    /// Directories of the image that can be written to, over it.
+    pub overlay: Vec<Overlay>,
 }
 
 impl Default for Mounts {
@@ -32,6 +34,7 @@ impl Default for Mounts {
             ],
             userdata: "/user-data".to_owned(),
             bind: Vec::new(),
+            overlay: Vec::new(),
         }
     }
 }
@@ -78,14 +81,33 @@ impl TryFrom<String> for Mode {
     }
 }
 
-/// A directory of USERDATAFS that appears elsewhere.
+/// A directory that appears elsewhere too.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Bind {
-    /// Relative to USERDATAFS, made where it is missing.
+    /// Relative to USERDATAFS, or an absolute path in the system.
     pub from: String,
-    /// Absolute path in the image.
+    /// Absolute path in the system.
     pub to: String,
+    /// Whether both directories are made where they are missing.
+    #[serde(default = "yes")]
+    pub make: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// A directory of the image over which changes are kept elsewhere. All are absolute paths in the system.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Overlay {
+    /// The image's directory, over which the whole appears.
+    pub lower: String,
+    /// What differs from it, in memory or on USERDATAFS; made where it is missing.
+    pub upper: String,
+    /// An empty directory on the same filesystem as `upper`; made where it is missing.
+    pub work: String,
 }
 
 impl Mounts {
@@ -94,22 +116,50 @@ impl Mounts {
         const FILE: &str = "controller/mounts.toml";
         let mounts: Self = super::parse(FILE, text)?;
         let targets = mounts.tmpfs.iter().map(|t| &t.path).chain(mounts.bind.iter().map(|b| &b.to));
-        for path in targets.chain([&mounts.userdata]) {
-            let plain = |path: &str| path.split('/').skip(1).all(|p| !matches!(p, "" | "." | ".."));
-            if !path.starts_with('/') || !plain(path) || path.contains(char::is_control) {
+        let overlays = mounts.overlay.iter().flat_map(|o| [&o.lower, &o.upper, &o.work]);
+        for path in targets.chain(overlays).chain([&mounts.userdata]) {
+            if !path.strip_prefix('/').is_some_and(is_below) {
                 let message = format!("{path:?} is no absolute path like /var/log");
                 return Err(Error::new(FILE, message).in_line_of(text, path));
             }
         }
         for bind in &mounts.bind {
             let from = &bind.from;
-            if from.split('/').any(|p| matches!(p, "" | "." | ".."))
-                || from.contains(char::is_control)
-            {
-                let message = format!("{from:?} is no path below USERDATAFS");
+            if !is_below(from.strip_prefix('/').unwrap_or(from)) {
+                let message =
+                    format!("{from:?} is neither a path below USERDATAFS nor an absolute one");
                 return Err(Error::new(FILE, message).in_line_of(text, from));
             }
         }
         Ok(mounts)
     }
+
+    /// These, and after them those that the file `links` has in its short form.
+    pub fn with(mut self, links: &Links) -> Self {
+        // The last word about a directory counts: two filesystems in memory would cover each other.
+        self.tmpfs.retain(|tmpfs| links.tmpfs.iter().all(|link| link.path != tmpfs.path));
+        self.tmpfs.extend_from_slice(&links.tmpfs);
+        self.bind.extend_from_slice(&links.binds);
+        self.overlay.extend_from_slice(&links.overlays);
+        self
+    }
+
+    /// Where the directory of a bind is in the system.
+    pub fn source(&self, bind: &Bind) -> String {
+        match bind.from.starts_with('/') {
+            true => bind.from.clone(),
+            false => format!("{}/{}", self.userdata, bind.from),
+        }
+    }
+
+    /// Whether an absolute path lies on USERDATAFS.
+    pub fn is_userdata(&self, path: &str) -> bool {
+        path.strip_prefix(&self.userdata)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+}
+
+/// A relative path without `.`, `..` or control characters.
+pub(super) fn is_below(path: &str) -> bool {
+    path.split('/').all(|p| !matches!(p, "" | "." | "..")) && !path.contains(char::is_control)
 }
