@@ -1,8 +1,30 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::{ffi::OsString, path::PathBuf};
 
-use clap::{ArgGroup, Parser};
+use clap::{ArgGroup, Parser, ValueEnum};
+
+use crate::build::{Base, loops::OnFailure};
+
+/// Whether the person is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Auto {
+    /// Questions are asked.
+    Yes,
+    /// Nothing is asked.
+    No,
+}
+
+/// Flags of two letters, which users know, and what they stand for.
+const SHORT: [(&str, &str); 1] = [("-fn", "--fetch-new")];
+
+/// Arguments with [`SHORT`] ones written out: to clap, `-fn` is `-f -n`.
+pub fn written_out(args: impl IntoIterator<Item = OsString>) -> impl Iterator<Item = OsString> {
+    args.into_iter().map(|arg| {
+        let long = SHORT.iter().find(|(short, _)| arg == *short).map(|(_, long)| *long);
+        long.map_or(arg, OsString::from)
+    })
+}
 
 /// Builds, signs and publishes the systems and controllers of GSE labs.
 #[derive(Debug, Parser)]
@@ -42,7 +64,56 @@ pub struct Cli {
     /// Build the controller's initramfs for the kernel whose modules are in MODDIR
     #[arg(long, value_name = "MODDIR", group = "action", num_args = 0..=1, require_equals = true)]
     pub build_controller: Option<Option<PathBuf>>,
-    /// With --build-controller: the configuration that goes into it
+    /// Build a system from this base, in parts; goes on with a build that was interrupted
+    #[arg(long, short, value_name = "BASE", group = "action")]
+    pub base: Option<Base>,
+    /// With --base: logs, states, downloads and the system that is being built
+    #[arg(long, value_name = "DIR", default_value = "local")]
+    pub local: PathBuf,
+    /// With --base: leave out these hook points (gparta, gupdate, ..., all); wins over --enforce
+    #[arg(long, value_name = "HOOKS")]
+    pub lawful_good: Vec<String>,
+    /// With --base: do these hook points by force, even where they are done
+    #[arg(long, value_name = "HOOKS")]
+    pub enforce: Vec<String>,
+    /// With --base: the directory of your scripts around hook points
+    #[arg(long, value_name = "DIR", requires_all = ["do", "hooks"])]
+    pub sdir: Option<PathBuf>,
+    /// With --sdir: names of scripts; the lists between spaces pair with the hook points of -g
+    #[arg(long, value_name = "A,B C", requires_all = ["sdir", "hooks"])]
+    pub r#do: Option<String>,
+    /// With --sdir: hook points between commas, - before and + after each (-gparta,+gupdate)
+    #[arg(short = 'g', value_name = "-HOOK,+HOOK", requires_all = ["sdir", "do"], allow_hyphen_values = true)]
+    pub hooks: Option<String>,
+    /// With --base: fetch the stage3 and the snapshot again even where good ones are here (-fn)
+    #[arg(long)]
+    pub fetch_new: bool,
+    /// With --base: begin anew, and ask nothing
+    #[arg(long)]
+    pub force_new: bool,
+    /// With --base: as --force-new, but the earlier system is kept aside
+    #[arg(long, short)]
+    pub keep: bool,
+    /// With --base: whether questions are asked; they are, but with --verbose, where they would be lost
+    #[arg(long, value_name = "YES|NO", value_enum)]
+    pub auto: Option<Auto>,
+    /// With --base: what happens after a failure when nobody is asked
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t = OnFailure::Stop)]
+    pub on_failure: OnFailure,
+    /// With --base: show every command too
+    #[arg(long, short, conflicts_with = "quiet")]
+    pub verbose: bool,
+    /// With --base: one plain line a step
+    #[arg(long, short)]
+    pub quiet: bool,
+    /// Set by gse itself: this process is the build
+    #[arg(long, hide = true, requires = "base")]
+    pub inside: bool,
+    /// Set by gse itself: a step of the build, done in the new system
+    #[arg(long, hide = true, requires = "base", value_name = "STEP")]
+    pub step: Option<String>,
+
+    /// With --base and --build-controller: the configuration
     #[arg(long, value_name = "CONFIG.D")]
     pub config: Option<PathBuf>,
     /// With --build-controller: the controller's static binary; $GSE_CONTROLLER or the one beside gse otherwise

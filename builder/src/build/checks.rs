@@ -72,7 +72,7 @@ impl Facts {
         if self.free < space {
             let gib = |bytes: u64| bytes as f64 / (1u64 << 30) as f64;
             found.push(Finding::Fatal(format!(
-                "{:.1} GiB are free where the build works, and it asks for {:.1} (sources.space in build.toml): free some, or \
+                "{:.1} GiB are free where the build works, and it asks for {:.1} (host.space in build.toml): free some, or \
                  name a larger place with --local=DIR",
                 gib(self.free),
                 gib(space)

@@ -10,6 +10,8 @@ pub const FILE: &str = "system/build.toml";
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Build {
+    /// The machine that builds.
+    pub host: Host,
     /// From where stage3 and snapshot come, and whom they must be signed by.
     pub sources: Sources,
     /// Portage in the system that is built.
@@ -18,6 +20,22 @@ pub struct Build {
     pub packages: Packages,
     /// The system's language.
     pub locale: Locale,
+    /// What a system is not shipped with: part K.
+    pub clean: Clean,
+}
+
+/// `[host]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Host {
+    /// Free space that a build asks for, in GiB.
+    pub space: u64,
+}
+
+impl Default for Host {
+    fn default() -> Self {
+        Self { space: 20 }
+    }
 }
 
 /// `[sources]`
@@ -38,8 +56,6 @@ pub struct Sources {
     pub stage3_signers: Vec<Fingerprint>,
     /// Fingerprints of the primary keys that may sign a snapshot.
     pub snapshot_signers: Vec<Fingerprint>,
-    /// Free space that a build asks for, in GiB.
-    pub space: u64,
 }
 
 impl Default for Sources {
@@ -57,7 +73,6 @@ impl Default for Sources {
             snapshot_signers: vec![Fingerprint(
                 "DCD05B71EAB94199527F44ACDB6B8C1F96D8BF6D".to_owned(),
             )],
-            space: 20,
         }
     }
 }
@@ -136,6 +151,16 @@ pub struct Locale {
     pub lang: Option<String>,
 }
 
+/// `[clean]`
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Clean {
+    /// Entries of `/usr/share` that are removed.
+    pub share: Vec<String>,
+    /// Whether the ebuild repository goes too: the system can then not install packages without fetching it again.
+    pub repository: bool,
+}
+
 impl Build {
     /// Reads the file.
     ///
@@ -169,6 +194,14 @@ impl Build {
                     &format!("sources.{key} = {value:?} is no part of a file's name"),
                 );
             }
+        }
+        if let Some(entry) =
+            build.clean.share.iter().find(|e| e.contains('/') || e.starts_with('.') || e.is_empty())
+        {
+            return wrong(
+                entry,
+                &format!("clean.share names entries of /usr/share, and {entry:?} is none"),
+            );
         }
         for (key, signers) in [
             ("stage3_signers", &sources.stage3_signers),
@@ -218,6 +251,7 @@ mod tests {
                 "build.toml:2: ",
                 "nothing could ever be verified",
             ),
+            ("[clean]\nshare = [\"..\"]\n", "build.toml:2: ", "entries of /usr/share"),
             ("[portage]\nsync = \"git\"\n", "build.toml:2: unknown variant", "`snapshot`"),
         ];
         for (text, place, message) in cases {

@@ -48,6 +48,12 @@ pub enum Hook {
     PartG,
     /// The only work of part G.
     Runlevels,
+    /// Part J: packages that only the build needed.
+    PartJ,
+    /// Part K: what a system is not shipped with.
+    PartK,
+    /// The only work of part K.
+    Clean,
 }
 
 /// What is known of a hook point.
@@ -96,8 +102,8 @@ const fn alone(
 }
 
 use Hook::{
-    ApplyNew, Configure, Extract, Fundamentals, Install, PartA, PartB, PartC, PartD, PartE, PartF,
-    PartG, Portage, Precompiled, Rebuild, Runlevels, Seed, Snapshot, Update,
+    ApplyNew, Clean, Configure, Extract, Fundamentals, Install, PartA, PartB, PartC, PartD, PartE,
+    PartF, PartG, PartJ, PartK, Portage, Precompiled, Rebuild, Runlevels, Seed, Snapshot, Update,
 };
 use Place::{Chroot, Host};
 
@@ -109,7 +115,7 @@ const ALL: &[Known] = &[
     inside(PartA, Snapshot, &["gsnap"], "Fetching the portage snapshot", Host),
     inside(PartA, Precompiled, &["gprec"], "Fetching the stage3", Host),
     inside(PartA, Extract, &["gextr", "extr"], "Extracting tarball", Host),
-    alone(PartB, &["gpartb"], "Part B: preparing to enter the new system", Host),
+    alone(PartB, &["gpartb"], "Part B: preparing to enter the new system", Chroot),
     part(PartC, &["gpartc"], "Part C: Portage"),
     inside(PartC, Update, &["gupdate"], "Updating Portage", Chroot),
     inside(PartC, Portage, &["gportage"], "Configuring Portage", Chroot),
@@ -122,6 +128,9 @@ const ALL: &[Known] = &[
     inside(PartF, Install, &["ginstall"], "Installing packages", Chroot),
     part(PartG, &["gpartg"], "Part G: runlevels"),
     inside(PartG, Runlevels, &["grunlevels"], "Setting runlevels", Chroot),
+    alone(PartJ, &["gpartj"], "Part J: removing packages that are no longer required", Chroot),
+    part(PartK, &["gpartk"], "Part K: cleanup"),
+    inside(PartK, Clean, &["gclean"], "Cleaning up", Chroot),
 ];
 
 /// Stands for every hook point in a list of them.
@@ -174,6 +183,14 @@ impl Hook {
     /// Where its work is done, if it has work of its own.
     pub fn place(self) -> Option<Place> {
         self.known().and_then(|known| known.place)
+    }
+
+    /// Where scripts around it run. Those of parts B and K prepare and look at the tree from outside.
+    pub fn place_of_scripts(self) -> Place {
+        match self.part().unwrap_or(self) {
+            Self::Fundamentals | Self::PartA | Self::PartB | Self::PartK => Place::Host,
+            _ => Place::Chroot,
+        }
     }
 
     /// As it is written on the command line.
@@ -295,6 +312,6 @@ mod tests {
     fn a_wrong_name_is_refused_with_the_nearest_and_all_names() {
         let error = HookSet::parse(&["gupdat"]).unwrap_err().to_string();
         assert!(error.contains("did you mean gupdate?"), "{error}");
-        assert!(error.contains("gparta") && error.contains("grunlevels"), "{error}");
+        assert!(error.contains("gparta") && error.contains("gclean"), "{error}");
     }
 }

@@ -99,6 +99,11 @@ impl Log {
         }
     }
 
+    /// For the logs alone: the person is told otherwise.
+    pub fn record(&self, text: impl fmt::Display) {
+        self.write(format!("{text}\n").as_bytes());
+    }
+
     /// Something that a person should know; everybody sees it.
     pub fn warn(&self, text: impl fmt::Display) {
         let line = format!("gse: {text}\n");

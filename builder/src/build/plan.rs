@@ -165,7 +165,7 @@ impl Planner<'_> {
 }
 
 /// Whether all that comes later has to be done again when this is: it makes the tree, or decides of what.
-fn replaces_the_tree(hook: Hook) -> bool {
+pub(super) fn replaces_the_tree(hook: Hook) -> bool {
     matches!(hook, Hook::Seed | Hook::Precompiled | Hook::Extract)
 }
 
@@ -203,7 +203,7 @@ mod tests {
         steps.iter().filter(|s| s.hook == hook).map(|s| s.task.clone()).collect()
     }
 
-    const EVERYTHING: [&str; 12] = [
+    const EVERYTHING: [&str; 14] = [
         "gfund",
         "gseed",
         "gsnap",
@@ -216,6 +216,8 @@ mod tests {
         "gconfigure",
         "ginstall",
         "grunlevels",
+        "gpartj",
+        "gclean",
     ];
 
     #[test]
@@ -245,7 +247,10 @@ mod tests {
         let state =
             done(&["gfund", "gseed", "gsnap", "gprec", "gextr", "gpartb", "gupdate", "gportage"]);
         let steps = plan(&Wishes::default(), &state);
-        assert_eq!(worked(&steps), ["gfund", "gapply-new", "gconfigure", "ginstall", "grunlevels"]);
+        assert_eq!(
+            worked(&steps),
+            ["gfund", "gapply-new", "gconfigure", "ginstall", "grunlevels", "gpartj", "gclean"]
+        );
         let steps = plan(&wishes(&[], &["gportage"]), &state);
         assert_eq!(tasks(&steps, Hook::Portage), [Task::Work { force: true }]);
         assert_eq!(tasks(&steps, Hook::Update), [Task::Pass(Reason::Done)]);
@@ -267,7 +272,9 @@ mod tests {
                 "gapply-new",
                 "gconfigure",
                 "ginstall",
-                "grunlevels"
+                "grunlevels",
+                "gpartj",
+                "gclean"
             ]
         );
         // A new snapshot is unpacked over the old one; the tree stays.

@@ -29,6 +29,9 @@ pub struct State {
     /// The step that began last, and has not ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub running: Option<String>,
+    /// Whether the build came to its end.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub finished: bool,
     /// The stage3 that was chosen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stage3: Option<Stage3>,
@@ -80,6 +83,7 @@ impl Default for State {
             started: 0,
             configuration: String::new(),
             running: None,
+            finished: false,
             stage3: None,
             snapshot: None,
             done: Vec::new(),
