@@ -16,7 +16,12 @@ pub enum Auto {
 }
 
 /// Flags of two letters, which users know, and what they stand for.
-const SHORT: [(&str, &str); 1] = [("-fn", "--fetch-new")];
+const SHORT: [(&str, &str); 4] = [
+    ("-bm", "--build-minimal"),
+    ("-fn", "--fetch-new"),
+    ("-ni", "--no-initramfs"),
+    ("-nk", "--no-kernel"),
+];
 
 /// Arguments with [`SHORT`] ones written out: to clap, `-fn` is `-f -n`.
 pub fn written_out(args: impl IntoIterator<Item = OsString>) -> impl Iterator<Item = OsString> {
@@ -106,6 +111,21 @@ pub struct Cli {
     /// With --base: one plain line a step
     #[arg(long, short)]
     pub quiet: bool,
+    /// With --base: a kernel that is ready, which goes to /boot
+    #[arg(long, value_name = "IMAGE")]
+    pub kernel: Option<PathBuf>,
+    /// With --base: an initramfs that is ready, which goes to /boot
+    #[arg(long, alias = "initramfs", value_name = "IMAGE")]
+    pub initrd: Option<PathBuf>,
+    /// With --base: no kernel, and so no initramfs (-nk)
+    #[arg(long, conflicts_with = "kernel")]
+    pub no_kernel: bool,
+    /// With --base: no initramfs (-ni)
+    #[arg(long, conflicts_with = "initrd")]
+    pub no_initramfs: bool,
+    /// With --base: only essential packages, no kernel, no documentation, no ebuild repository (-bm)
+    #[arg(long)]
+    pub build_minimal: bool,
     /// Set by gse itself: this process is the build
     #[arg(long, hide = true, requires = "base")]
     pub inside: bool,

@@ -3,7 +3,7 @@
 use std::{
     env,
     io::{Write as _, stdout},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
@@ -79,6 +79,8 @@ fn options(cli: &Cli, base: Base) -> anyhow::Result<Options> {
         mode != Mode::Verbose || cli.auto != Some(Auto::Yes),
         "--verbose and --auto=yes exclude each other: questions would be lost among what --verbose prints"
     );
+    let no_kernel = cli.no_kernel || cli.build_minimal;
+    let no_initramfs = cli.no_initramfs || no_kernel;
     Ok(Options {
         base,
         config: config(cli)?,
@@ -89,12 +91,24 @@ fn options(cli: &Cli, base: Base) -> anyhow::Result<Options> {
             enforce,
             scripts,
             rebuild: false,
+            kernel: !no_kernel,
+            initrd: cli.initrd.is_some() && !no_initramfs,
         },
+        kernel: cli.kernel.as_deref().map(image).transpose()?,
+        initrd: cli.initrd.as_deref().map(image).transpose()?,
+        minimal: cli.build_minimal,
         earlier,
         fetch_new: cli.fetch_new,
         mode,
         on_failure: cli.on_failure,
     })
+}
+
+/// A file that is ready, by a path that holds in the new system's build too.
+fn image(path: &Path) -> anyhow::Result<PathBuf> {
+    let found = path.canonicalize().with_context(|| format!("looking for {}", path.display()))?;
+    anyhow::ensure!(found.is_file(), "{} is no file", path.display());
+    Ok(found)
 }
 
 fn config(cli: &Cli) -> anyhow::Result<PathBuf> {

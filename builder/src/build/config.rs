@@ -18,6 +18,8 @@ pub struct Build {
     pub portage: Portage,
     /// Packages beside the list in `system/packages`.
     pub packages: Packages,
+    /// The kernel.
+    pub kernel: Kernel,
     /// The system's language.
     pub locale: Locale,
     /// What a system is not shipped with: part K.
@@ -149,6 +151,14 @@ impl Default for Packages {
 pub struct Locale {
     /// As `eselect locale set` takes it; it has to be one that `system/locale.gen` makes.
     pub lang: Option<String>,
+}
+
+/// `[kernel]`
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Kernel {
+    /// The package that installs it: a distribution kernel, which also makes its modules' dependencies.
+    pub package: Option<String>,
 }
 
 /// `[clean]`

@@ -276,6 +276,42 @@ mod tests {
     }
 
     #[test]
+    fn the_default_configuration_is_the_default_and_each_of_its_settings_can_be_switched_on() {
+        let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config.d");
+        let system = System::load(&config).unwrap();
+        assert_eq!(system.build, Build::default());
+        assert_eq!((system.packages.len(), system.runlevels.len(), system.inject.len()), (0, 0, 0));
+        let on = |name: &str| {
+            let text = fs::read_to_string(config.join("system").join(name)).unwrap();
+            let line = |line: &str| match line.strip_prefix('#') {
+                Some(setting) if !setting.is_empty() && !setting.starts_with(' ') => {
+                    setting.to_owned()
+                }
+                _ => line.to_owned(),
+            };
+            text.lines().map(line).collect::<Vec<_>>().join("\n")
+        };
+        let build = Build::parse(&on("build.toml")).unwrap();
+        // What is shown as an example, and not as what holds.
+        let shown = Build {
+            portage: build.portage.clone(),
+            kernel: build.kernel.clone(),
+            locale: build.locale.clone(),
+            clean: build.clean.clone(),
+            ..Build::default()
+        };
+        assert_eq!(build, shown);
+        assert!(
+            build.portage.profile.is_some()
+                && build.locale.lang.is_some()
+                && !build.clean.share.is_empty()
+        );
+        assert_eq!(config_lists::packages(&on("packages")).unwrap().len(), 3);
+        assert_eq!(config_lists::runlevels(&on("runlevels")).unwrap().len(), 2);
+        assert_eq!(config_lists::inject(&on("inject")).unwrap().len(), 1);
+    }
+
+    #[test]
     fn any_change_is_seen_in_the_digest() {
         let digest = |files: &[(&str, &str)]| system(files).unwrap().digest;
         let first = digest(&[("hosts", "a")]);

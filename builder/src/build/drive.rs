@@ -20,7 +20,7 @@ use super::{
     log::Log,
     mirrors::Mirrors,
     mounts::{self, Mounts},
-    parts::{part_a, part_b},
+    parts::{part_a, part_b, part_h, part_i},
     places::Places,
     plan::{Step, Task, plan, replaces_the_tree},
     run::{Cmd, Runner, ended},
@@ -75,6 +75,7 @@ pub fn run_build(options: &Options) -> Result<Report, Error> {
     let log = Log::open(&places.logs(), options.mode)?;
     let mut wishes = options.wishes.clone();
     wishes.rebuild |= system.build.portage.rebuild;
+    wishes.kernel &= options.kernel.is_some() || system.build.kernel.package.is_some();
     let steps = plan(&wishes, &state);
     let mut driver = Driver { options, system: &system, places: &places, state, mounts: None };
     let mut done = 0;
@@ -254,6 +255,11 @@ impl Driver<'_> {
             let scripts = &self.options.wishes.scripts;
             if !scripts.at.is_empty() {
                 shown.push((scripts.folder.clone(), inside::SCRIPTS.to_owned()));
+            }
+            for (file, name) in
+                [(&self.options.kernel, part_h::SHOWN), (&self.options.initrd, part_i::SHOWN)]
+            {
+                shown.extend(file.iter().map(|file| (file.clone(), name.to_owned())));
             }
             self.mounts = Some(Mounts::new(&self.places.tree, &mounts::wanted(&shown))?);
         }

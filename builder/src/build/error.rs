@@ -14,7 +14,9 @@ use super::{
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// At a step.
-    #[error("the build stopped at {step}; its log is {log}. The same gse goes on from there (without --force-new and --keep)")]
+    #[error(
+        "the build stopped at {step}; its log is {log}. The same gse goes on from there (without --force-new and --keep)"
+    )]
     Step {
         /// See [`super::plan::Step::id`].
         step: String,

@@ -48,6 +48,14 @@ pub enum Hook {
     PartG,
     /// The only work of part G.
     Runlevels,
+    /// Part H: the kernel.
+    PartH,
+    /// The only work of part H.
+    Kernel,
+    /// Part I: the initramfs.
+    PartI,
+    /// The only work of part I.
+    Initrd,
     /// Part J: packages that only the build needed.
     PartJ,
     /// Part K: what a system is not shipped with.
@@ -102,8 +110,9 @@ const fn alone(
 }
 
 use Hook::{
-    ApplyNew, Clean, Configure, Extract, Fundamentals, Install, PartA, PartB, PartC, PartD, PartE,
-    PartF, PartG, PartJ, PartK, Portage, Precompiled, Rebuild, Runlevels, Seed, Snapshot, Update,
+    ApplyNew, Clean, Configure, Extract, Fundamentals, Initrd, Install, Kernel, PartA, PartB,
+    PartC, PartD, PartE, PartF, PartG, PartH, PartI, PartJ, PartK, Portage, Precompiled, Rebuild,
+    Runlevels, Seed, Snapshot, Update,
 };
 use Place::{Chroot, Host};
 
@@ -128,6 +137,10 @@ const ALL: &[Known] = &[
     inside(PartF, Install, &["ginstall"], "Installing packages", Chroot),
     part(PartG, &["gpartg"], "Part G: runlevels"),
     inside(PartG, Runlevels, &["grunlevels"], "Setting runlevels", Chroot),
+    part(PartH, &["gparth"], "Part H: the kernel"),
+    inside(PartH, Kernel, &["gkernel", "gker"], "Installing the kernel", Chroot),
+    part(PartI, &["gparti"], "Part I: the initramfs"),
+    inside(PartI, Initrd, &["ginitrd"], "Installing the initramfs", Chroot),
     alone(PartJ, &["gpartj"], "Part J: removing packages that are no longer required", Chroot),
     part(PartK, &["gpartk"], "Part K: cleanup"),
     inside(PartK, Clean, &["gclean"], "Cleaning up", Chroot),

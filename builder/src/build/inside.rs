@@ -21,7 +21,7 @@ use super::{
     log::Log,
     loops::Loops,
     mounts::INSIDE,
-    parts::{part_b, part_c, part_d, part_e, part_f, part_g, part_j, part_k},
+    parts::{part_b, part_c, part_d, part_e, part_f, part_g, part_h, part_i, part_j, part_k},
     places::Places,
     run::{Cmd, Runner},
     scripts,
@@ -47,6 +47,7 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
 /// What work inside needs.
 pub(super) struct Inside<'a> {
+    pub(super) options: &'a Options,
     pub(super) system: &'a System,
     pub(super) state: &'a State,
     pub(super) loops: Loops<'a>,
@@ -69,7 +70,7 @@ pub(super) fn work(options: &Options, places: &Places, step: &str) -> Result<(),
     let runner = Runner::with_environment(&log, environment());
     let asker = Asker::new(options.questions);
     let loops = Loops { runner: &runner, asker, on_failure: options.on_failure };
-    let mut inside = Inside { system: &system, state: &state, loops };
+    let mut inside = Inside { options, system: &system, state: &state, loops };
     let result = match script {
         Some(script) => inside.script(hook, script),
         None => inside.hook(hook),
@@ -88,6 +89,8 @@ impl Inside<'_> {
             Hook::Configure => part_e::configure(self),
             Hook::Install => part_f::install(self),
             Hook::Runlevels => part_g::runlevels(self),
+            Hook::Kernel => part_h::kernel(self),
+            Hook::Initrd => part_i::initrd(self),
             Hook::PartJ => part_j::depclean(self),
             Hook::Clean => part_k::clean(self),
             other => Err(Error::NotInside(other)),

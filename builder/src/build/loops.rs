@@ -122,7 +122,7 @@ impl Loops<'_> {
                 work().map_err(|e| Failed {
                     command: what.to_owned(),
                     how: format!("fails: {e}"),
-                    stderr: String::new(),
+                    last: String::new(),
                 })
             },
             false,
@@ -141,11 +141,23 @@ impl Loops<'_> {
             let Err(failed) = attempt(self.runner, next) else { return Ok(()) };
             let stopped = |why| Stopped { failed: failed.clone(), items: items.to_vec(), why };
             let resumable = emerge && has_resume_list(Path::new(RESUME_LIST));
-            self.runner.log().warn(stopped("").to_string().trim_end());
+            let said = stopped("").to_string();
+            if matches!(self.asker, Asker::Person(_)) {
+                self.runner.log().warn(said.trim_end());
+            }
             next = match self.decide(emerge, resumable, next) {
                 Next::Stop(why) => return Err(stopped(why)),
+                // Whoever is not asked is told all the same.
+                Next::SkipFirst if matches!(self.asker, Asker::Nobody(_)) => {
+                    self.runner.log().warn(said.trim_end());
+                    Some(Next::SkipFirst)
+                }
                 Next::Skip => {
-                    self.runner.log().warn(format!("going on without: {}", failed.command));
+                    self.runner.log().warn(format!(
+                        "{}\ngoing on without: {}",
+                        said.trim_end(),
+                        failed.command
+                    ));
                     return Ok(());
                 }
                 other => Some(other),
@@ -197,11 +209,14 @@ impl Loops<'_> {
         }
     }
 
-    /// A shell on the terminal, in the new system.
+    /// A shell in the new system, on a terminal of its own within the person's: an interactive shell takes the terminal for
+    /// itself, and in another process namespace it cannot give it back.
     fn shell(&self) -> io::Result<()> {
         let Some(terminal) = self.asker.terminal() else { return Ok(()) };
         let terminal: File = terminal?;
-        let cmd = Cmd::new("bash").arg("-i").env("PS1", "(gse) \\w \\$ ");
+        // The shell that script starts forgets a prompt from the environment.
+        let shell = "PS1='(gse) \\w \\$ ' exec bash --norc -i";
+        let cmd = Cmd::new("script").args(["--quiet", "--command", shell, "/dev/null"]);
         self.runner.log().command(&cmd);
         let mut command = self.runner.command(&cmd);
         command.stdin(Stdio::from(terminal.try_clone()?));

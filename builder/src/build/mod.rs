@@ -81,6 +81,12 @@ pub struct Options {
     pub earlier: Earlier,
     /// Whether sources are fetched where good ones are here.
     pub fetch_new: bool,
+    /// A kernel that is ready, instead of the configuration's package.
+    pub kernel: Option<PathBuf>,
+    /// An initramfs that is ready.
+    pub initrd: Option<PathBuf>,
+    /// Whether only what is essential goes into the system.
+    pub minimal: bool,
     /// How much the person sees.
     pub mode: Mode,
     /// Whether the person is asked.

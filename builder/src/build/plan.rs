@@ -19,6 +19,10 @@ pub struct Wishes {
     pub scripts: Scripts,
     /// Whether the whole system is compiled anew: part D.
     pub rebuild: bool,
+    /// Whether a kernel goes into the system: part H.
+    pub kernel: bool,
+    /// Whether an initramfs does: part I.
+    pub initrd: bool,
 }
 
 /// One thing to do, or to leave.
@@ -58,7 +62,7 @@ pub enum Reason {
     LawfulGood,
     /// An earlier run did it.
     Done,
-    /// Part D is only for those who ask.
+    /// Parts D, H and I are only for those who ask.
     NotAsked,
 }
 
@@ -154,12 +158,24 @@ impl Planner<'_> {
         let done = !self.anew && self.state.is_done(hook.name());
         if self.wishes.lawful_good.has(hook) {
             Task::Pass(Reason::LawfulGood)
-        } else if hook == Hook::Rebuild && !force && !self.wishes.rebuild {
+        } else if !self.is_asked(hook, force) {
             Task::Pass(Reason::NotAsked)
         } else if done && !force && !always(hook) {
             Task::Pass(Reason::Done)
         } else {
             Task::Work { force }
+        }
+    }
+}
+
+impl Planner<'_> {
+    /// Force makes up for a rebuild that the configuration does not ask for; there is no kernel to make up.
+    fn is_asked(&self, hook: Hook, force: bool) -> bool {
+        match hook {
+            Hook::Rebuild => self.wishes.rebuild || force,
+            Hook::Kernel => self.wishes.kernel,
+            Hook::Initrd => self.wishes.initrd,
+            _ => true,
         }
     }
 }
@@ -183,6 +199,8 @@ mod tests {
         Wishes {
             lawful_good: HookSet::parse(lawful_good).unwrap(),
             enforce: HookSet::parse(enforce).unwrap(),
+            kernel: true,
+            initrd: true,
             ..Wishes::default()
         }
     }
@@ -221,10 +239,12 @@ mod tests {
     ];
 
     #[test]
-    fn a_build_without_further_wishes_does_everything_but_the_rebuild() {
+    fn a_build_without_further_wishes_rebuilds_nothing_and_has_no_kernel() {
         let steps = plan(&Wishes::default(), &State::default());
         assert_eq!(worked(&steps), EVERYTHING);
-        assert_eq!(tasks(&steps, Hook::Rebuild), [Task::Pass(Reason::NotAsked)]);
+        for hook in [Hook::Rebuild, Hook::Kernel, Hook::Initrd] {
+            assert_eq!(tasks(&steps, hook), [Task::Pass(Reason::NotAsked)]);
+        }
         let asked = Wishes { rebuild: true, ..Wishes::default() };
         assert!(worked(&plan(&asked, &State::default())).contains(&"grebuild".to_owned()));
     }
@@ -260,7 +280,8 @@ mod tests {
     fn a_new_tree_has_nothing_done_in_it() {
         let state = done(&EVERYTHING);
         assert_eq!(worked(&plan(&Wishes::default(), &state)), ["gfund"]);
-        let steps = plan(&wishes(&[], &["gextr"]), &state);
+        let steps =
+            plan(&Wishes { kernel: false, initrd: false, ..wishes(&[], &["gextr"]) }, &state);
         assert_eq!(
             worked(&steps),
             [
@@ -278,7 +299,13 @@ mod tests {
             ]
         );
         // A new snapshot is unpacked over the old one; the tree stays.
-        assert_eq!(worked(&plan(&wishes(&[], &["gsnap"]), &state)), ["gfund", "gsnap"]);
+        assert_eq!(
+            worked(&plan(
+                &Wishes { kernel: false, initrd: false, ..wishes(&[], &["gsnap"]) },
+                &state
+            )),
+            ["gfund", "gsnap"]
+        );
     }
 
     #[test]

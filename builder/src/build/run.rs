@@ -83,21 +83,21 @@ fn quoted(word: &str) -> String {
 
 /// A command that failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{command} {how}{}", said(.stderr))]
+#[error("{command} {how}{}", said(.last))]
 pub struct Failed {
     /// As a shell would read it.
     pub command: String,
     /// Its end, or why it did not start.
     pub how: String,
-    /// The last that it printed as errors.
-    pub stderr: String,
+    /// The last that it printed, as errors or otherwise: Portage says why an ebuild fails on standard output.
+    pub last: String,
 }
 
-fn said(stderr: &str) -> String {
-    if stderr.is_empty() { String::new() } else { format!("; it said:\n{}", stderr.trim_end()) }
+fn said(last: &str) -> String {
+    if last.is_empty() { String::new() } else { format!("; it said:\n{}", last.trim_end()) }
 }
 
-/// Bytes of standard error that are kept to be shown.
+/// Bytes that are kept to be shown.
 const KEPT: usize = 4096;
 
 /// Runs commands.
@@ -162,10 +162,10 @@ impl<'a> Runner<'a> {
     }
 
     fn watch(&self, cmd: &Cmd, mut see: impl FnMut(Stream, &[u8])) -> Result<(), Failed> {
-        let failed = |how: String, stderr: &[u8]| Failed {
+        let failed = |how: String, last: &[u8]| Failed {
             command: cmd.to_string(),
             how,
-            stderr: String::from_utf8_lossy(stderr).into_owned(),
+            last: String::from_utf8_lossy(last).into_owned(),
         };
         let mut command = self.command(cmd);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -173,11 +173,9 @@ impl<'a> Runner<'a> {
         let mut tail = Vec::new();
         let watched = follow(&mut child, |stream, bytes| {
             see(stream, bytes);
-            if stream == Stream::Err {
-                tail.extend_from_slice(bytes);
-                let surplus = tail.len().saturating_sub(KEPT);
-                tail.drain(..surplus);
-            }
+            tail.extend_from_slice(bytes);
+            let surplus = tail.len().saturating_sub(KEPT);
+            tail.drain(..surplus);
         });
         let status = watched
             .and_then(|()| child.wait())
@@ -269,12 +267,12 @@ mod tests {
     }
 
     #[test]
-    fn what_a_command_prints_is_logged_and_the_end_of_its_errors_is_kept() {
-        let script = "seq 1 2000 >&2; echo out; exit 3";
+    fn what_a_command_prints_is_logged_and_the_end_of_it_is_kept() {
+        let script = "seq 1 2000; echo out; exit 3";
         let (result, log) = with_runner(|runner| runner.run(&shell(script)));
         let failed = result.unwrap_err();
         assert_eq!(failed.how, "ended with 3");
-        assert!(failed.stderr.ends_with("1999\n2000\n") && failed.stderr.len() == KEPT);
+        assert!(failed.last.ends_with("1999\n2000\nout\n") && failed.last.len() == KEPT);
         assert!(log.starts_with("+ sh -c ") && log.contains("\n1000\n") && log.contains("\nout\n"));
     }
 

@@ -7,5 +7,7 @@ pub(super) mod part_d;
 pub(super) mod part_e;
 pub(super) mod part_f;
 pub(super) mod part_g;
+pub(super) mod part_h;
+pub(super) mod part_i;
 pub(super) mod part_j;
 pub(super) mod part_k;

@@ -22,7 +22,7 @@ pub(in crate::build) fn update(inside: &mut Inside<'_>) -> Result<(), Error> {
         Sync::Emerge => inside.run(&Cmd::new("emerge").arg("--sync"), &[])?,
     }
     inside.emerge(["--oneshot", "--update", "sys-apps/portage"])?;
-    if inside.system.build.packages.eix {
+    if inside.system.build.packages.eix && !inside.options.minimal {
         // For the build: part J removes it unless the list of packages has it.
         inside.emerge(["--oneshot", "--noreplace", "app-portage/eix"])?;
         inside.run(&Cmd::new("eix-update"), &[])?;

@@ -18,6 +18,8 @@ const EMPTIED: [&str; 7] = [
     "/var/log/portage",
     "/root/.cache",
 ];
+/// Entries of `/usr/share` that `--build-minimal` leaves out.
+const DOCUMENTATION: [&str; 4] = ["doc", "gtk-doc", "info", "man"];
 /// What each machine has to have for itself.
 const OF_ONE_MACHINE: [&str; 3] =
     ["/etc/machine-id", "/var/lib/dbus/machine-id", "/etc/resolv.conf"];
@@ -28,10 +30,12 @@ pub(in crate::build) fn clean(inside: &mut Inside<'_>) -> Result<(), Error> {
     for folder in EMPTIED {
         work(inside, "empty", Path::new(folder), empty)?;
     }
-    for entry in &system.build.clean.share {
+    let minimal = inside.options.minimal;
+    let of_minimal = DOCUMENTATION.into_iter().filter(|_| minimal);
+    for entry in system.build.clean.share.iter().map(String::as_str).chain(of_minimal) {
         work(inside, "remove", &Path::new("/usr/share").join(entry), remove)?;
     }
-    if system.build.clean.repository {
+    if system.build.clean.repository || minimal {
         work(inside, "remove", Path::new(REPOSITORY), remove)?;
     }
     for file in OF_ONE_MACHINE {
