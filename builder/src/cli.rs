@@ -46,7 +46,7 @@ pub struct Cli {
     /// Make a signed image of a root tree and publish it (parts K and L)
     #[arg(long, value_name = "TREE", group = "action", requires = "version")]
     pub archive: Option<PathBuf>,
-    /// The image's version
+    /// The image's version; with --base, the system is published under it (part L)
     #[arg(long, value_name = "V")]
     pub version: Option<String>,
     /// The image's name

@@ -10,7 +10,7 @@ use std::{
 use anyhow::Context as _;
 
 use super::{
-    Base, Earlier, Options,
+    Base, Earlier, Options, Publish,
     hook::HookSet,
     inside,
     log::Mode,
@@ -21,7 +21,11 @@ use super::{
     run_build,
     scripts::Scripts,
 };
-use crate::cli::{Auto, Cli};
+use crate::{
+    cli::{Auto, Cli},
+    commands::created,
+    keys,
+};
 
 /// Tells this program that it is shut in.
 pub(super) const INSIDE: &str = "--inside";
@@ -46,7 +50,12 @@ pub fn command(cli: &Cli, base: Base) -> anyhow::Result<ExitCode> {
     if cli.inside {
         die_with_parent()?;
         let report = run_build(&options)?;
-        writeln!(stdout(), "{report}").context("writing the answer to standard output")?;
+        let mut text = report.to_string();
+        if options.publish.is_none() {
+            let tree = report.tree.display();
+            text.push_str(&format!("\nto publish it: gse --archive={tree} --version=V"));
+        }
+        writeln!(stdout(), "{text}").context("writing the answer to standard output")?;
         return Ok(ExitCode::SUCCESS);
     }
     let status = run_inside(INSIDE)?;
@@ -91,16 +100,34 @@ fn options(cli: &Cli, base: Base) -> anyhow::Result<Options> {
             enforce,
             scripts,
             rebuild: false,
+            snapshot: true,
+            publish: cli.version.is_some(),
             kernel: !no_kernel,
             initrd: cli.initrd.is_some() && !no_initramfs,
         },
         kernel: cli.kernel.as_deref().map(image).transpose()?,
         initrd: cli.initrd.as_deref().map(image).transpose()?,
         minimal: cli.build_minimal,
+        publish: cli.version.as_deref().map(|version| publish(cli, version)).transpose()?,
         earlier,
         fetch_new: cli.fetch_new,
         mode,
         on_failure: cli.on_failure,
+    })
+}
+
+/// A version is what a system is published under, so naming one asks for that.
+fn publish(cli: &Cli, version: &str) -> anyhow::Result<Publish> {
+    let older_keys = cli.r#pub.iter().map(|p| keys::load_public(p)).collect::<Result<_, _>>()?;
+    Ok(Publish {
+        name: cli.name.clone(),
+        version: version.to_owned(),
+        dist: cli.dist.clone(),
+        key: cli.key.clone(),
+        older_keys,
+        level: cli.level,
+        allow_downgrade: cli.allow_downgrade,
+        created: created()?,
     })
 }
 

@@ -14,19 +14,20 @@ use super::{
     Earlier, Error, Options,
     ask::{Asker, Choice},
     checks::{Facts, Finding},
+    config::Sync,
     config_tree::System,
     hook::{Hook, Place},
     inside,
     log::Log,
     mirrors::Mirrors,
     mounts::{self, Mounts},
-    parts::{part_a, part_b, part_h, part_i},
+    parts::{part_a, part_b, part_h, part_i, part_l},
     places::Places,
     plan::{Step, Task, plan, replaces_the_tree},
     run::{Cmd, Runner, ended},
     state::State,
 };
-use crate::lock::FolderLock;
+use crate::{keys::SecretKey, lock::FolderLock, password};
 
 /// Programs of this machine that a build needs.
 const TOOLS: [&str; 5] = ["bash", "gpg", "rm", "tar", "xz"];
@@ -75,9 +76,17 @@ pub fn run_build(options: &Options) -> Result<Report, Error> {
     let log = Log::open(&places.logs(), options.mode)?;
     let mut wishes = options.wishes.clone();
     wishes.rebuild |= system.build.portage.rebuild;
+    wishes.snapshot = system.build.portage.sync == Sync::Snapshot;
     wishes.kernel &= options.kernel.is_some() || system.build.kernel.package.is_some();
     let steps = plan(&wishes, &state);
-    let mut driver = Driver { options, system: &system, places: &places, state, mounts: None };
+    // A key that cannot be read, or a password that nobody types, comes to light before hours of work.
+    let key = match steps.iter().any(|s| s.hook == Hook::Mark && !matches!(s.task, Task::Pass(_))) {
+        true => {
+            options.publish.as_ref().map(|p| SecretKey::load(&p.key, password::ask)).transpose()?
+        }
+        false => None,
+    };
+    let mut driver = Driver { options, system: &system, places: &places, state, mounts: None, key };
     let mut done = 0;
     for step in &steps {
         if matches!(step.task, Task::Pass(_)) {
@@ -113,6 +122,10 @@ fn begin(options: &Options, system: &System, places: &Places) -> Result<State, E
         _ => (fresh(), true),
     };
     if anew {
+        if options.earlier == Earlier::Keep && places.logs().exists() {
+            let aside = places.own.join(format!("log-{}", now()));
+            fs::rename(places.logs(), aside).map_err(Error::io("renaming", &places.logs()))?;
+        }
         match fs::remove_dir_all(places.logs()) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                 return Err(Error::io("removing", &places.logs())(e));
@@ -158,6 +171,8 @@ struct Driver<'a> {
     state: State,
     /// In the tree, as soon as something is done inside.
     mounts: Option<Mounts>,
+    /// What signs, if the system is published.
+    key: Option<SecretKey>,
 }
 
 impl Driver<'_> {
@@ -214,9 +229,24 @@ impl Driver<'_> {
                 let keep = self.options.earlier == Earlier::Keep;
                 part_a::extract(&host, &self.state, keep)
             }
+            Hook::Mark => self.publish(log),
             // Parts have no work beside that of the hook points inside them.
             _ => Ok(()),
         }
+    }
+
+    /// `gmark`. What is mounted in the tree is no part of it.
+    fn publish(&mut self, log: &Log) -> Result<(), Error> {
+        self.mounts = None;
+        let (Some(publish), Some(key)) = (&self.options.publish, &self.key) else { return Ok(()) };
+        let summary = part_l::mark(publish, key, &self.places.tree, &log.progress())?;
+        let (name, version) = (&summary.name, &summary.version);
+        log.note(format!(
+            "published {name} {version} as serial {} in {}: machines take it at their next start, as their update.policy says",
+            summary.serial,
+            summary.path.display()
+        ));
+        Ok(())
     }
 
     /// `gfund`

@@ -5,6 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::{archive, keys};
+
 use super::{
     checks::Finding, config_tree, hook::Hook, log, loops::Stopped, mirrors, mounts, namespace,
     openpgp, run::Failed, scripts, state,
@@ -95,6 +97,12 @@ pub enum Error {
     /// Mounting.
     #[error(transparent)]
     Mount(#[from] mounts::Error),
+    /// Publishing.
+    #[error(transparent)]
+    Archive(#[from] archive::Error),
+    /// The key that signs.
+    #[error(transparent)]
+    Key(#[from] keys::Error),
     /// Shutting the build in.
     #[error(transparent)]
     Namespace(#[from] namespace::Error),

@@ -62,6 +62,10 @@ pub enum Hook {
     PartK,
     /// The only work of part K.
     Clean,
+    /// Part L: for the machines to take.
+    PartL,
+    /// The only work of part L.
+    Mark,
 }
 
 /// What is known of a hook point.
@@ -110,9 +114,9 @@ const fn alone(
 }
 
 use Hook::{
-    ApplyNew, Clean, Configure, Extract, Fundamentals, Initrd, Install, Kernel, PartA, PartB,
-    PartC, PartD, PartE, PartF, PartG, PartH, PartI, PartJ, PartK, Portage, Precompiled, Rebuild,
-    Runlevels, Seed, Snapshot, Update,
+    ApplyNew, Clean, Configure, Extract, Fundamentals, Initrd, Install, Kernel, Mark, PartA, PartB,
+    PartC, PartD, PartE, PartF, PartG, PartH, PartI, PartJ, PartK, PartL, Portage, Precompiled,
+    Rebuild, Runlevels, Seed, Snapshot, Update,
 };
 use Place::{Chroot, Host};
 
@@ -144,6 +148,14 @@ const ALL: &[Known] = &[
     alone(PartJ, &["gpartj"], "Part J: removing packages that are no longer required", Chroot),
     part(PartK, &["gpartk"], "Part K: cleanup"),
     inside(PartK, Clean, &["gclean"], "Cleaning up", Chroot),
+    part(PartL, &["gpartl"], "Part L: distribution"),
+    inside(
+        PartL,
+        Mark,
+        &["gmark", "garchive", "gsign"],
+        "Marking the system for distribution",
+        Host,
+    ),
 ];
 
 /// Stands for every hook point in a list of them.
@@ -198,10 +210,12 @@ impl Hook {
         self.known().and_then(|known| known.place)
     }
 
-    /// Where scripts around it run. Those of parts B and K prepare and look at the tree from outside.
+    /// Where scripts around it run. Those of parts B, K and L prepare and look at the tree from outside.
     pub fn place_of_scripts(self) -> Place {
         match self.part().unwrap_or(self) {
-            Self::Fundamentals | Self::PartA | Self::PartB | Self::PartK => Place::Host,
+            Self::Fundamentals | Self::PartA | Self::PartB | Self::PartK | Self::PartL => {
+                Place::Host
+            }
             _ => Place::Chroot,
         }
     }
@@ -325,6 +339,6 @@ mod tests {
     fn a_wrong_name_is_refused_with_the_nearest_and_all_names() {
         let error = HookSet::parse(&["gupdat"]).unwrap_err().to_string();
         assert!(error.contains("did you mean gupdate?"), "{error}");
-        assert!(error.contains("gparta") && error.contains("gclean"), "{error}");
+        assert!(error.contains("gparta") && error.contains("gmark"), "{error}");
     }
 }

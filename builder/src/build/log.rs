@@ -9,6 +9,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use crate::progress::Progress;
+
 /// How much the person sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -79,9 +81,12 @@ impl Log {
         self.folder.join(format!("{name}.log"))
     }
 
-    /// How much the person sees.
-    pub fn mode(&self) -> Mode {
-        self.mode
+    /// Where the progress of long work goes.
+    pub fn progress(&self) -> Progress {
+        match self.mode {
+            Mode::Quiet => Progress::silent(),
+            Mode::Normal | Mode::Verbose => Progress::stderr(),
+        }
     }
 
     /// A step begins: everybody sees it.

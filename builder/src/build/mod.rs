@@ -32,6 +32,8 @@ pub mod state;
 
 use std::path::PathBuf;
 
+use gse_protocol::sign::PublicKey;
+
 pub use command::command;
 pub use drive::{Report, run_build};
 pub use error::Error;
@@ -66,6 +68,27 @@ pub enum Earlier {
     Keep,
 }
 
+/// The image and the release that part L makes.
+#[derive(Debug, Clone)]
+pub struct Publish {
+    /// Of the image.
+    pub name: String,
+    /// Of the image.
+    pub version: String,
+    /// Where images are published.
+    pub dist: PathBuf,
+    /// The file of the secret key that signs.
+    pub key: PathBuf,
+    /// See [`crate::archive::ArchiveOptions::older_keys`].
+    pub older_keys: Vec<PublicKey>,
+    /// Of zstd.
+    pub level: i32,
+    /// See [`crate::archive::ArchiveOptions::allow_downgrade`].
+    pub allow_downgrade: bool,
+    /// Now, in seconds since 1970.
+    pub created: u64,
+}
+
 /// What to build, and how.
 #[derive(Debug)]
 pub struct Options {
@@ -87,6 +110,8 @@ pub struct Options {
     pub initrd: Option<PathBuf>,
     /// Whether only what is essential goes into the system.
     pub minimal: bool,
+    /// As what machines get it, if they do.
+    pub publish: Option<Publish>,
     /// How much the person sees.
     pub mode: Mode,
     /// Whether the person is asked.

@@ -19,10 +19,14 @@ pub struct Wishes {
     pub scripts: Scripts,
     /// Whether the whole system is compiled anew: part D.
     pub rebuild: bool,
+    /// Whether the ebuild repository comes as a snapshot.
+    pub snapshot: bool,
     /// Whether a kernel goes into the system: part H.
     pub kernel: bool,
     /// Whether an initramfs does: part I.
     pub initrd: bool,
+    /// Whether machines get it: part L.
+    pub publish: bool,
 }
 
 /// One thing to do, or to leave.
@@ -62,7 +66,7 @@ pub enum Reason {
     LawfulGood,
     /// An earlier run did it.
     Done,
-    /// Parts D, H and I are only for those who ask.
+    /// Parts D, H, I and L are only for those who ask; so is the snapshot.
     NotAsked,
 }
 
@@ -173,8 +177,10 @@ impl Planner<'_> {
     fn is_asked(&self, hook: Hook, force: bool) -> bool {
         match hook {
             Hook::Rebuild => self.wishes.rebuild || force,
+            Hook::Snapshot => self.wishes.snapshot,
             Hook::Kernel => self.wishes.kernel,
             Hook::Initrd => self.wishes.initrd,
+            Hook::Mark => self.wishes.publish,
             _ => true,
         }
     }
@@ -199,10 +205,20 @@ mod tests {
         Wishes {
             lawful_good: HookSet::parse(lawful_good).unwrap(),
             enforce: HookSet::parse(enforce).unwrap(),
+            snapshot: true,
             kernel: true,
             initrd: true,
+            publish: true,
             ..Wishes::default()
         }
+    }
+
+    fn enforced(enforce: &[&str]) -> Wishes {
+        Wishes { enforce: HookSet::parse(enforce).unwrap(), ..plain() }
+    }
+
+    fn plain() -> Wishes {
+        Wishes { snapshot: true, ..Wishes::default() }
     }
 
     fn done(ids: &[&str]) -> State {
@@ -239,14 +255,21 @@ mod tests {
     ];
 
     #[test]
-    fn a_build_without_further_wishes_rebuilds_nothing_and_has_no_kernel() {
-        let steps = plan(&Wishes::default(), &State::default());
+    fn a_build_without_further_wishes_rebuilds_nothing_has_no_kernel_and_is_not_published() {
+        let steps = plan(&plain(), &State::default());
         assert_eq!(worked(&steps), EVERYTHING);
-        for hook in [Hook::Rebuild, Hook::Kernel, Hook::Initrd] {
+        for hook in [Hook::Rebuild, Hook::Kernel, Hook::Initrd, Hook::Mark] {
             assert_eq!(tasks(&steps, hook), [Task::Pass(Reason::NotAsked)]);
         }
-        let asked = Wishes { rebuild: true, ..Wishes::default() };
+        let asked = Wishes { rebuild: true, ..plain() };
         assert!(worked(&plan(&asked, &State::default())).contains(&"grebuild".to_owned()));
+    }
+
+    #[test]
+    fn a_repository_that_is_synced_needs_no_snapshot_even_by_force() {
+        let wishes = Wishes { snapshot: false, ..enforced(&["gparta"]) };
+        let steps = plan(&wishes, &State::default());
+        assert_eq!(tasks(&steps, Hook::Snapshot), [Task::Pass(Reason::NotAsked)]);
     }
 
     #[test]
@@ -266,7 +289,7 @@ mod tests {
     fn what_is_done_is_passed_and_done_again_by_force() {
         let state =
             done(&["gfund", "gseed", "gsnap", "gprec", "gextr", "gpartb", "gupdate", "gportage"]);
-        let steps = plan(&Wishes::default(), &state);
+        let steps = plan(&plain(), &state);
         assert_eq!(
             worked(&steps),
             ["gfund", "gapply-new", "gconfigure", "ginstall", "grunlevels", "gpartj", "gclean"]
@@ -279,9 +302,8 @@ mod tests {
     #[test]
     fn a_new_tree_has_nothing_done_in_it() {
         let state = done(&EVERYTHING);
-        assert_eq!(worked(&plan(&Wishes::default(), &state)), ["gfund"]);
-        let steps =
-            plan(&Wishes { kernel: false, initrd: false, ..wishes(&[], &["gextr"]) }, &state);
+        assert_eq!(worked(&plan(&plain(), &state)), ["gfund"]);
+        let steps = plan(&enforced(&["gextr"]), &state);
         assert_eq!(
             worked(&steps),
             [
@@ -299,13 +321,7 @@ mod tests {
             ]
         );
         // A new snapshot is unpacked over the old one; the tree stays.
-        assert_eq!(
-            worked(&plan(
-                &Wishes { kernel: false, initrd: false, ..wishes(&[], &["gsnap"]) },
-                &state
-            )),
-            ["gfund", "gsnap"]
-        );
+        assert_eq!(worked(&plan(&enforced(&["gsnap"]), &state)), ["gfund", "gsnap"]);
     }
 
     #[test]

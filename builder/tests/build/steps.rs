@@ -155,6 +155,50 @@ fn a_kernel_and_an_initramfs_that_are_ready_go_to_boot() {
 }
 
 #[test]
+fn a_system_is_published_under_the_version_that_is_named() {
+    let lab = lab();
+    let (key, dist) = (lab.dir.path().join("gse.key"), lab.dir.path().join("dist.d"));
+    let gse = |words: &[&str]| {
+        let output = std::process::Command::new(crate::support::GSE).args(words).output().unwrap();
+        assert!(output.status.success(), "{}", crate::support::both(&output));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let (key, dist) = (key.display().to_string(), dist.display().to_string());
+    let flags = [
+        &sdir(&lab),
+        "--do=tree",
+        "-g=-gextr",
+        WITHOUT,
+        &format!("--dist={dist}"),
+        &format!("--key={key}"),
+    ];
+    // The key is looked at before anything is done.
+    let said = lab.fails(&[&flags[..], &["--version=1"]].concat());
+    assert!(said.contains("gse.key") && !lab.tree("").exists(), "{said}");
+
+    gse(&[&format!("--keygen={key}")]);
+    let said = lab.builds(&[&flags[..], &["--version=1", "--name=lab"]].concat());
+    assert!(said.contains("published lab 1 as serial 1"), "{said}");
+    let public = format!("--pub={key}.pub");
+    let release = gse(&[&format!("--verify={dist}/latest.toml"), &public]);
+    assert!(release.contains("lab"), "{release}");
+    // Of what was mounted in it while it was built, nothing is in the image.
+    let image = format!("{dist}/images/lab-1/system.tar.zst");
+    let list = std::process::Command::new("tar").args(["--zstd", "-tf", &image]).output().unwrap();
+    let list = String::from_utf8(list.stdout).unwrap();
+    assert!(
+        list.contains("bin/busybox") && !list.contains("run/gse") && !list.contains("proc/"),
+        "{list}"
+    );
+
+    // The same tree again, without a word of publishing, and then as another version.
+    assert!(lab.builds(&["--enforce=gpartg", WITHOUT]).contains("gmark: not asked for"));
+    lab.builds(&[&flags[..], &["--version=2", "--enforce=gmark"]].concat());
+    let release = gse(&[&format!("--verify={dist}/latest.toml"), &public]);
+    assert!(release.contains("serial 2"), "{release}");
+}
+
+#[test]
 fn an_earlier_tree_is_kept_aside_when_asked_for() {
     let lab = Lab::new();
     let part_a = "--lawful-good=gpartb,gpartc,gparte,gpartf,gpartg,gpartj,gpartk";

@@ -115,3 +115,44 @@ fn a_system_is_built_from_the_latest_stage3() {
     assert!(steps[2].starts_with("built "), "{said}");
     assert!(!lab.tree("etc/runlevels/boot/local").is_symlink());
 }
+
+#[test]
+fn the_ebuild_repository_can_come_by_emerge_sync() {
+    let lab = Lab::new();
+    let url = lab.url().to_owned();
+    lab.configure(&[&url], "[portage]\nsync = \"emerge\"\n");
+    // rsync's own server, for as long as this process lives.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/build/repository");
+    let daemon = lab.dir.path().join("rsyncd.conf");
+    let text = format!("use chroot = no\n[gentoo]\npath = {}\n", repository.display());
+    fs::write(&daemon, text).unwrap();
+    std::thread::spawn(move || {
+        // As inetd would: one server for each connection.
+        for stream in listener.incoming().map_while(Result::ok) {
+            let input = std::os::fd::OwnedFd::from(stream.try_clone().unwrap());
+            let mut server = Command::new("rsync")
+                .arg("--daemon")
+                .arg(format!("--config={}", daemon.display()))
+                .stdin(input)
+                .stdout(std::os::fd::OwnedFd::from(stream))
+                .spawn()
+                .unwrap();
+            server.wait().unwrap();
+        }
+    });
+    lab.write(
+        "portage/repos.conf/gentoo.conf",
+        &format!(
+            "[gentoo]\nlocation = /var/db/repos/gentoo\nsync-type = rsync\nsync-uri = rsync://127.0.0.1:{port}/gentoo\n\
+             sync-rsync-verify-metamanifest = no\nauto-sync = yes\n"
+        ),
+    );
+    let said =
+        lab.builds(&["--lawful-good=gportage,gapply-new,gparte,gpartf,gpartg,gpartj,gpartk"]);
+    assert!(said.contains("gsnap: not asked for"), "{said}");
+    assert!(!lab.local().join("downloads/gentoo-latest.tar.xz").exists());
+    assert!(lab.tree("var/db/repos/gentoo/app-misc/robust/robust-1.0.ebuild").exists());
+    assert!(lab.tree("usr/bin/eix-update").exists());
+}

@@ -11,3 +11,4 @@ pub(super) mod part_h;
 pub(super) mod part_i;
 pub(super) mod part_j;
 pub(super) mod part_k;
+pub(super) mod part_l;

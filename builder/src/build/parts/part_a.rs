@@ -6,19 +6,16 @@ use std::{
     time::SystemTime,
 };
 
-use crate::{
-    build::{
-        Error,
-        config::Sources,
-        log::{Log, Mode},
-        mirrors::{Mirrors, Wanted},
-        openpgp::Keyring,
-        places::Places,
-        run::{Cmd, Runner},
-        sources::{Digests, Pointer, Sha512},
-        state::{Download, Stage3, State, replace},
-    },
-    progress::Progress,
+use crate::build::{
+    Error,
+    config::Sources,
+    log::Log,
+    mirrors::{Mirrors, Wanted},
+    openpgp::Keyring,
+    places::Places,
+    run::{Cmd, Runner},
+    sources::{Digests, Pointer, Sha512},
+    state::{Download, Stage3, State, replace},
 };
 
 /// The largest pointer, list of digests or signature that is read.
@@ -47,13 +44,6 @@ impl Host<'_> {
 
     fn mirrors(&self) -> Result<Mirrors, Error> {
         Ok(Mirrors::new(&self.sources.mirrors)?)
-    }
-
-    fn progress(&self) -> Progress {
-        match self.log().mode() {
-            Mode::Quiet => Progress::silent(),
-            Mode::Normal | Mode::Verbose => Progress::stderr(),
-        }
     }
 
     fn download(&self, name: &str) -> PathBuf {
@@ -156,7 +146,7 @@ pub(in crate::build) fn precompiled(host: &Host<'_>, state: &mut State) -> Resul
     }
     if host.anew || check(&to).is_err() {
         let wanted = Wanted { path: &path, size: Some(stage3.size), to: &to };
-        host.mirrors()?.large(&wanted, &host.progress(), check)?;
+        host.mirrors()?.large(&wanted, &host.log().progress(), check)?;
     }
     stage3.verified = Some(Download { file, sha512: digests.sha512 });
     Ok(())
@@ -215,7 +205,8 @@ fn fetch_snapshot(
         host.log().note(format!("{file} is here already, and the latest"));
         return Ok(());
     }
-    let fetched = mirror.large(&Wanted { path: &path, size: None, to }, &host.progress(), check);
+    let fetched =
+        mirror.large(&Wanted { path: &path, size: None, to }, &host.log().progress(), check);
     if let (Err(_), Some(kept)) = (&fetched, kept) {
         // The file of the earlier build is still there, and this is its signature.
         host.keep(&format!("{file}.gpgsig"), &kept)?;

@@ -15,11 +15,20 @@ use crate::build::{
 /// Where the ebuild repository is (<https://wiki.gentoo.org/wiki//var/db/repos/gentoo>).
 pub(super) const REPOSITORY: &str = "/var/db/repos/gentoo";
 
+/// Files and a folder that say from where a repository comes.
+const SYNC: &str = "etc/portage/repos.conf";
+
 /// `gupdate`
 pub(in crate::build) fn update(inside: &mut Inside<'_>) -> Result<(), Error> {
     match inside.system.build.portage.sync {
         Sync::Snapshot => unpack_snapshot(inside)?,
-        Sync::Emerge => inside.run(&Cmd::new("emerge").arg("--sync"), &[])?,
+        Sync::Emerge => {
+            // The rest of Portage's configuration may need what is only in the repository.
+            let system = inside.system;
+            let of_sync = system.files.iter().filter(|(path, _)| path.starts_with(SYNC));
+            inside.write_files(of_sync)?;
+            inside.run(&Cmd::new("emerge").arg("--sync"), &[])?;
+        }
     }
     inside.emerge(["--oneshot", "--update", "sys-apps/portage"])?;
     if inside.system.build.packages.eix && !inside.options.minimal {
