@@ -1,7 +1,7 @@
 //! The driver: does the steps of a plan, and remembers each.
 
 use std::{
-    env, fmt, fs,
+    env, fmt, fs, io,
     path::PathBuf,
     process::Command,
     time::{Instant, SystemTime},
@@ -16,7 +16,7 @@ use super::{
     checks::{Facts, Finding},
     config::Sync,
     config_tree::System,
-    hook::{Hook, Place},
+    hook::{Hook, HookSet, Place},
     inside,
     log::Log,
     mirrors::Mirrors,
@@ -72,8 +72,9 @@ pub fn run_build(options: &Options) -> Result<Report, Error> {
         .scripts
         .write_listing(&places.doscripts)
         .map_err(Error::io("writing", &places.doscripts))?;
-    let state = begin(options, &system, &places)?;
+    let (state, note) = begin(options, &system, &places)?;
     let log = Log::open(&places.logs(), options.mode)?;
+    note.into_iter().for_each(|note| log.note(note));
     let mut wishes = options.wishes.clone();
     wishes.rebuild |= system.build.portage.rebuild;
     wishes.snapshot = system.build.portage.sync == Sync::Snapshot;
@@ -109,43 +110,54 @@ fn now() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// The state to go on from: that of an earlier build, or a new one.
-fn begin(options: &Options, system: &System, places: &Places) -> Result<State, Error> {
+/// The state to go on from, that of an earlier build or a new one, and what the person should know about it.
+fn begin(
+    options: &Options,
+    system: &System,
+    places: &Places,
+) -> Result<(State, Option<String>), Error> {
     let file = places.state();
-    let fresh = || State::new(now(), system.digest.clone());
     let earlier = match options.earlier {
         Earlier::Continue => State::load(&file)?,
         Earlier::Forget | Earlier::Keep => None,
     };
-    let (state, anew) = match earlier {
-        Some(state) if goes_on(&state, options, system)? => (state, false),
-        _ => (fresh(), true),
-    };
-    if anew {
-        if options.earlier == Earlier::Keep && places.logs().exists() {
-            let aside = places.own.join(format!("log-{}", now()));
-            fs::rename(places.logs(), aside).map_err(Error::io("renaming", &places.logs()))?;
-        }
-        match fs::remove_dir_all(places.logs()) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                return Err(Error::io("removing", &places.logs())(e));
-            }
-            _ => {}
-        }
+    if let Some(state) = earlier
+        && let Going::On(note) = goes_on(&state, options, system)
+    {
+        return Ok((state, note));
     }
+    let logs = places.logs();
+    if options.earlier == Earlier::Keep && logs.exists() {
+        let aside = places.own.join(format!("log-{}", now()));
+        fs::rename(&logs, aside).map_err(Error::io("renaming", &logs))?;
+    }
+    match fs::remove_dir_all(&logs) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => {
+            return Err(Error::io("removing", &logs)(e));
+        }
+        _ => {}
+    }
+    let state = State::new(now(), system.digest.clone());
     state.save(&file)?;
-    Ok(state)
+    Ok((state, None))
 }
 
-/// Whether this run goes on with an earlier one.
-fn goes_on(state: &State, options: &Options, system: &System) -> Result<bool, Error> {
+/// Whether a build goes on with an earlier one.
+enum Going {
+    /// It does, with this to say.
+    On(Option<String>),
+    Anew,
+}
+
+fn goes_on(state: &State, options: &Options, system: &System) -> Going {
     const CHOICES: [Choice; 2] = [
         Choice { word: "continue", meaning: "go on where it stopped" },
         Choice { word: "again", meaning: "begin anew" },
     ];
     if state.finished {
         // Somebody who names hook points wants those again, of the system that is there.
-        return Ok(options.wishes.enforce != super::hook::HookSet::default());
+        let named = options.wishes.enforce != HookSet::default();
+        return if named { Going::On(None) } else { Going::Anew };
     }
     let at = state.running.as_deref().unwrap_or("its beginning");
     let mut text = format!("An earlier build stopped at {at}.");
@@ -155,12 +167,9 @@ fn goes_on(state: &State, options: &Options, system: &System) -> Result<bool, Er
         );
     }
     match Asker::new(options.questions).choose(&text, &CHOICES) {
-        Some("again") => Ok(false),
-        Some(_) => Ok(true),
-        None => {
-            println!("{text} This one goes on there; --force-new begins anew.");
-            Ok(true)
-        }
+        Some("again") => Going::Anew,
+        Some(_) => Going::On(None),
+        None => Going::On(Some(format!("{text} This one goes on there; --force-new begins anew."))),
     }
 }
 

@@ -81,17 +81,16 @@ impl Loops<'_> {
     /// # Errors
     /// If it fails, and the person or the policy wants no more.
     pub fn emerge(&mut self, cmd: &Cmd) -> Result<(), Stopped> {
-        let mut now = cmd.clone();
+        let resume = Cmd::new("emerge").args(["--resume", "--ask=n"]);
+        let skip_first = resume.clone().arg("--skipfirst");
         self.master(
             &[],
             |runner, next| {
-                let resume = Cmd::new("emerge").args(["--resume", "--ask=n"]);
-                now = match next {
-                    Some(Next::Resume) => resume,
-                    Some(Next::SkipFirst) => resume.arg("--skipfirst"),
-                    _ => cmd.clone(),
-                };
-                runner.run(&now)
+                runner.run(match next {
+                    Some(Next::Resume) => &resume,
+                    Some(Next::SkipFirst) => &skip_first,
+                    _ => cmd,
+                })
             },
             true,
         )

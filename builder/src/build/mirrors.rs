@@ -21,6 +21,8 @@ use crate::progress::Progress;
 const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// How long a server may take for its name, the connection and the TLS handshake.
 const CONNECT: Duration = Duration::from_secs(15);
+/// Bytes of a file whose size nobody signed: no mirror fills the disk.
+const MOST: u64 = 4 << 30;
 /// How long until it answers, and between two bytes.
 const SILENCE: Duration = Duration::from_secs(30);
 
@@ -153,27 +155,23 @@ impl Mirrors {
     ) -> Result<(), Error> {
         let part = part_of(wanted.to);
         let failed = |doing, source| Error::Io { doing, path: part.clone(), source };
-        let fresh = !part.exists();
+        let mixed = part.exists() || self.urls.len() > 1;
+        let all_failed = |tries| Error::AllFailed { path: wanted.path.to_owned(), tries };
         let mut tries = self.resume(&self.urls, wanted, &part, progress)?;
-        let mixed = !fresh || self.urls.len() > 1;
-        let mut sources = if mixed { self.urls.iter() } else { [].iter() };
-        loop {
-            if tries.is_empty() {
-                match check(&part) {
-                    Ok(()) => break,
-                    Err(why) => {
-                        tries.push(("what was fetched".to_owned(), why));
-                        fs::remove_file(&part).map_err(|e| failed("removing", e))?;
-                    }
-                }
-            } else if part.exists() {
-                // All of them failed before it was whole.
-                return Err(Error::AllFailed { path: wanted.path.to_owned(), tries });
-            }
-            let Some(url) = sources.next() else {
-                return Err(Error::AllFailed { path: wanted.path.to_owned(), tries });
+        if !tries.is_empty() {
+            return Err(all_failed(tries));
+        }
+        let mut verdict = check(&part);
+        let mut alone = if mixed { self.urls.iter() } else { [].iter() };
+        while let Err(why) = verdict {
+            tries.push(("what was fetched".to_owned(), why));
+            fs::remove_file(&part).map_err(|e| failed("removing", e))?;
+            let Some(url) = alone.next() else { return Err(all_failed(tries)) };
+            let broken = self.resume(std::slice::from_ref(url), wanted, &part, progress)?;
+            verdict = match broken.into_iter().next() {
+                None => check(&part),
+                Some((url, why)) => Err(format!("{url}: {why}")),
             };
-            tries = self.resume(std::slice::from_ref(url), wanted, &part, progress)?;
         }
         File::open(&part).and_then(|f| f.sync_all()).map_err(|e| failed("flushing", e))?;
         fs::rename(&part, wanted.to).map_err(|e| failed("renaming", e))
@@ -251,7 +249,8 @@ impl Mirrors {
         }
         progress.begin("fetching", expected.or(size).unwrap_or(0));
         progress.advance(have);
-        let copied = copy(response, &mut file, size.map(|size| size - have), progress);
+        let most = size.unwrap_or(MOST).saturating_sub(have);
+        let copied = copy(response, &mut file, most, progress);
         progress.finish();
         let have = have + copied?;
         match expected.or(size) {
@@ -308,10 +307,10 @@ fn length(file: &Path) -> u64 {
 fn copy(
     response: Response<Body>,
     file: &mut File,
-    most: Option<u64>,
+    most: u64,
     progress: &Progress,
 ) -> Result<u64, Problem> {
-    let mut reader = response.into_body().into_reader().take(most.unwrap_or(u64::MAX));
+    let mut reader = response.into_body().into_reader().take(most);
     let mut buffer = vec![0; 128 << 10];
     let mut copied = 0;
     loop {

@@ -6,18 +6,17 @@
 
 use std::{
     fs, io,
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
 };
 
-use tempfile::TempDir;
-
 use super::config::Fingerprint;
 
-/// Keys from files.
+/// Keys from files, in a folder that goes with this.
 #[derive(Debug)]
 pub struct Keyring {
-    home: TempDir,
+    home: PathBuf,
 }
 
 /// Why something is not trusted.
@@ -73,23 +72,22 @@ fn signers(wanted: &[Fingerprint]) -> String {
 }
 
 impl Keyring {
-    /// Reads the files that are there; one is enough.
+    /// Reads the files that are there, of which one is enough, into a keyring in the folder `home`. What a killed build left there
+    /// is removed.
     ///
     /// # Errors
     /// If none is there, or `gpg` finds no keys in one.
-    pub fn load(files: &[PathBuf]) -> Result<Self, Error> {
-        let temporary = std::env::temp_dir();
-        let home = tempfile::Builder::new().prefix("gse-gpg-").tempdir();
-        let home = home.map_err(|source| Error::Io {
-            doing: "making a folder in",
-            path: temporary,
-            source,
-        })?;
-        let ring = Self { home };
-        let (there, _): (Vec<_>, Vec<_>) = files.iter().partition(|file| file.is_file());
+    pub fn load(home: &Path, files: &[PathBuf]) -> Result<Self, Error> {
+        let there: Vec<_> = files.iter().filter(|file| file.is_file()).collect();
         if there.is_empty() {
             return Err(Error::NoKeys(files.to_vec()));
         }
+        let at = |doing| move |source| Error::Io { doing, path: home.to_owned(), source };
+        if home.exists() {
+            fs::remove_dir_all(home).map_err(at("removing"))?;
+        }
+        fs::DirBuilder::new().mode(0o700).create(home).map_err(at("making"))?;
+        let ring = Self { home: home.to_owned() };
         for file in there {
             let output = ring.gpg().arg("--import").arg(file).output().map_err(Error::Run)?;
             if !output.status.success() {
@@ -114,7 +112,7 @@ impl Keyring {
             let path = path.to_owned();
             move |source| Error::Io { doing, path, source }
         };
-        let (input, text) = (self.home.path().join("signed"), self.home.path().join("text"));
+        let (input, text) = (self.home.join("signed"), self.home.join("text"));
         fs::write(&input, signed).map_err(at("writing", &input))?;
         let output = self
             .gpg()
@@ -148,12 +146,19 @@ impl Keyring {
         let mut command = Command::new("gpg");
         command
             .arg("--homedir")
-            .arg(self.home.path())
+            .arg(&self.home)
             .args(["--batch", "--no-tty", "--no-options", "--no-autostart", "--status-fd", "1"])
             .args(["--trust-model", "always", "--no-auto-key-retrieve", "--no-auto-check-trustdb"])
             .env("LC_ALL", "C")
             .stdin(Stdio::null());
         command
+    }
+}
+
+impl Drop for Keyring {
+    fn drop(&mut self) {
+        // The next build removes what stays.
+        let _ = fs::remove_dir_all(&self.home);
     }
 }
 

@@ -185,13 +185,16 @@ fn is_before(step: &str, hook: Hook) -> bool {
     })
 }
 
-/// Writes a file beside, flushes it, and puts it into its place.
+/// Writes a file beside, flushes it, and puts it into its place. Its name until then is always the same, so that what a killed
+/// build leaves is gone when the step is done again.
 pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = path.parent().filter(|p| *p != Path::new("")).unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(folder)?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let new = folder.join(format!(".{name}.gse-new"));
+    let mut file = File::create(&new)?;
     file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    file.persist(path)?;
+    file.sync_all()?;
+    fs::rename(&new, path)?;
     File::open(folder)?.sync_all()
 }
 

@@ -87,6 +87,19 @@ fn a_part_that_does_not_fit_is_fetched_anew() {
 }
 
 #[test]
+fn what_is_wrong_is_fetched_from_each_mirror_alone_past_those_that_fail() {
+    let files = Files::new();
+    let other = tempfile::tempdir().unwrap();
+    fs::write(other.path().join("file"), vec![7; files.bytes.len()]).unwrap();
+    let (wrong, good) = (Server::start(other.path()), Server::start(&files.mirror()));
+    let nobody = format!("http://127.0.0.1:{}/", free_port());
+    assert_eq!(files.fetch(&[&wrong.url, &nobody, &good.url]).unwrap(), files.bytes);
+    let error = files.fetch(&[&wrong.url, &nobody]).unwrap_err().to_string();
+    assert!(error.contains("wrong") && error.contains(&nobody), "{error}");
+    assert!(!files.part().exists());
+}
+
+#[test]
 fn if_all_fail_the_part_is_kept_and_each_is_named() {
     let files = Files::new();
     let (less, nobody) = (free_port(), free_port());

@@ -9,6 +9,7 @@ use std::{
     sync::OnceLock,
 };
 
+use gse::build::{hook::Hook, state::State};
 use gse_tests::lab::scratch;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -139,6 +140,11 @@ impl Lab {
 
     pub(crate) fn state(&self) -> String {
         fs::read_to_string(self.local().join("precomp/state.toml")).unwrap()
+    }
+
+    pub(crate) fn has_done(&self, hook: Hook) -> bool {
+        let file = self.local().join("precomp/state.toml");
+        State::load(&file).unwrap().is_some_and(|state| state.is_done(hook.name()))
     }
 
     pub(crate) fn arguments(&self, more: &[&str]) -> Vec<String> {

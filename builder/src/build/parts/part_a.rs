@@ -39,7 +39,7 @@ impl Host<'_> {
 
     fn keyring(&self) -> Result<Keyring, Error> {
         let files: Vec<PathBuf> = self.sources.keys.iter().map(|k| self.folder.join(k)).collect();
-        Ok(Keyring::load(&files)?)
+        Ok(Keyring::load(&self.places.own.join("gnupg"), &files)?)
     }
 
     fn mirrors(&self) -> Result<Mirrors, Error> {
