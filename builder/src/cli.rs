@@ -1,8 +1,35 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::{ffi::OsString, path::PathBuf};
 
-use clap::{ArgGroup, Parser};
+use clap::{ArgGroup, Parser, ValueEnum};
+
+use crate::build::{Base, loops::OnFailure};
+
+/// Whether the person is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Auto {
+    /// Questions are asked.
+    Yes,
+    /// Nothing is asked.
+    No,
+}
+
+/// Flags of two letters, which users know, and what they stand for.
+const SHORT: [(&str, &str); 4] = [
+    ("-bm", "--build-minimal"),
+    ("-fn", "--fetch-new"),
+    ("-ni", "--no-initramfs"),
+    ("-nk", "--no-kernel"),
+];
+
+/// Arguments with [`SHORT`] ones written out: to clap, `-fn` is `-f -n`.
+pub fn written_out(args: impl IntoIterator<Item = OsString>) -> impl Iterator<Item = OsString> {
+    args.into_iter().map(|arg| {
+        let long = SHORT.iter().find(|(short, _)| arg == *short).map(|(_, long)| *long);
+        long.map_or(arg, OsString::from)
+    })
+}
 
 use crate::initramfs;
 
@@ -21,7 +48,7 @@ pub struct Cli {
     /// Make a signed image of a root tree and publish it (parts K and L)
     #[arg(long, value_name = "TREE", group = "action", requires = "version")]
     pub archive: Option<PathBuf>,
-    /// The image's version
+    /// The image's version; with --base, the system is published under it (part L)
     #[arg(long, value_name = "V")]
     pub version: Option<String>,
     /// The image's name
@@ -44,7 +71,71 @@ pub struct Cli {
     /// Build the controller's initramfs for the kernel whose modules are in MODDIR
     #[arg(long, value_name = "MODDIR", group = "action", num_args = 0..=1, require_equals = true)]
     pub build_controller: Option<Option<PathBuf>>,
-    /// With --build-controller: the configuration that goes into it
+    /// Build a system from this base, in parts; goes on with a build that was interrupted
+    #[arg(long, short, value_name = "BASE", group = "action")]
+    pub base: Option<Base>,
+    /// With --base: logs, states, downloads and the system that is being built
+    #[arg(long, value_name = "DIR", default_value = "local")]
+    pub local: PathBuf,
+    /// With --base: leave out these hook points (gparta, gupdate, ..., all); wins over --enforce
+    #[arg(long, value_name = "HOOKS")]
+    pub lawful_good: Vec<String>,
+    /// With --base: do these hook points by force, even where they are done
+    #[arg(long, value_name = "HOOKS")]
+    pub enforce: Vec<String>,
+    /// With --base: the directory of your scripts around hook points
+    #[arg(long, value_name = "DIR", requires_all = ["do", "hooks"])]
+    pub sdir: Option<PathBuf>,
+    /// With --sdir: names of scripts; the lists between spaces pair with the hook points of -g
+    #[arg(long, value_name = "A,B C", requires_all = ["sdir", "hooks"])]
+    pub r#do: Option<String>,
+    /// With --sdir: hook points between commas, - before and + after each (-gparta,+gupdate)
+    #[arg(short = 'g', value_name = "-HOOK,+HOOK", requires_all = ["sdir", "do"], allow_hyphen_values = true)]
+    pub hooks: Option<String>,
+    /// With --base: fetch the stage3 and the snapshot again even where good ones are here (-fn)
+    #[arg(long)]
+    pub fetch_new: bool,
+    /// With --base: begin anew, and ask nothing
+    #[arg(long)]
+    pub force_new: bool,
+    /// With --base: as --force-new, but the earlier system is kept aside
+    #[arg(long, short)]
+    pub keep: bool,
+    /// With --base: whether questions are asked; they are, but with --verbose, where they would be lost
+    #[arg(long, value_name = "YES|NO", value_enum)]
+    pub auto: Option<Auto>,
+    /// With --base: what happens after a failure when nobody is asked
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t = OnFailure::Stop)]
+    pub on_failure: OnFailure,
+    /// With --base: show every command too
+    #[arg(long, short, conflicts_with = "quiet")]
+    pub verbose: bool,
+    /// With --base: one plain line a step
+    #[arg(long, short)]
+    pub quiet: bool,
+    /// With --base: a kernel that is ready, which goes to /boot
+    #[arg(long, value_name = "IMAGE")]
+    pub kernel: Option<PathBuf>,
+    /// With --base: an initramfs that is ready, which goes to /boot
+    #[arg(long, alias = "initramfs", value_name = "IMAGE")]
+    pub initrd: Option<PathBuf>,
+    /// With --base: no kernel, and so no initramfs (-nk)
+    #[arg(long, conflicts_with = "kernel")]
+    pub no_kernel: bool,
+    /// With --base: no initramfs (-ni)
+    #[arg(long, conflicts_with = "initrd")]
+    pub no_initramfs: bool,
+    /// With --base: only essential packages, no kernel, no documentation, no ebuild repository (-bm)
+    #[arg(long)]
+    pub build_minimal: bool,
+    /// Set by gse itself: this process is the build
+    #[arg(long, hide = true, requires = "base")]
+    pub inside: bool,
+    /// Set by gse itself: a step of the build, done in the new system
+    #[arg(long, hide = true, requires = "base", value_name = "STEP")]
+    pub step: Option<String>,
+
+    /// With --base and --build-controller: the configuration
     #[arg(long, value_name = "CONFIG.D")]
     pub config: Option<PathBuf>,
     /// With --build-controller: the controller's static binary; $GSE_CONTROLLER or the one beside gse otherwise

@@ -125,7 +125,7 @@ pub fn serve(cli: &Cli, address: Option<&str>) -> anyhow::Result<()> {
 
 /// When something is published: now, or `SOURCE_DATE_EPOCH` for a reproducible result
 /// (<https://reproducible-builds.org/specs/source-date-epoch/>).
-fn created() -> anyhow::Result<u64> {
+pub(crate) fn created() -> anyhow::Result<u64> {
     match std::env::var("SOURCE_DATE_EPOCH") {
         Ok(text) => text.parse().context("SOURCE_DATE_EPOCH is no number of seconds since 1970"),
         Err(_) => {

@@ -1,6 +1,7 @@
 //! The builder: everything that `gse` does on the server.
 
 pub mod archive;
+pub mod build;
 pub mod cli;
 pub mod commands;
 pub mod initramfs;

@@ -3,11 +3,23 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use gse::{cli::Cli, commands, initramfs};
+use gse::{
+    build,
+    cli::{Cli, written_out},
+    commands, initramfs,
+};
 
 fn main() -> ExitCode {
-    match run(&Cli::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+    let cli = Cli::parse_from(written_out(std::env::args_os()));
+    if let Some(base) = cli.base {
+        return finish(build::command(&cli, base));
+    }
+    finish(run(&cli).map(|()| ExitCode::SUCCESS))
+}
+
+fn finish(result: anyhow::Result<ExitCode>) -> ExitCode {
+    match result {
+        Ok(code) => code,
         Err(error) => {
             eprintln!("gse: {error:#}");
             ExitCode::FAILURE

@@ -1,0 +1,154 @@
+//! From the command line to [`Options`].
+
+use std::{
+    env,
+    io::{Write as _, stdout},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::Context as _;
+
+use super::{
+    Base, Earlier, Options, Publish,
+    hook::HookSet,
+    inside,
+    log::Mode,
+    namespace::{die_with_parent, run_inside},
+    places::Places,
+    plan::Wishes,
+    run::ended,
+    run_build,
+    scripts::Scripts,
+};
+use crate::{
+    cli::{Auto, Cli},
+    commands::created,
+    keys,
+};
+
+/// Tells this program that it is shut in.
+pub(super) const INSIDE: &str = "--inside";
+/// Tells it that it is to do one step in the tree.
+pub(super) const STEP: &str = "--step";
+
+/// Where the configuration is when nothing says otherwise.
+const PLACES: [&str; 2] = ["config.d", "/usr/lib64/gse/config.d"];
+
+/// `gse --base=…`
+///
+/// # Errors
+/// Those of the build, and of flags that do not go together.
+pub fn command(cli: &Cli, base: Base) -> anyhow::Result<ExitCode> {
+    let options = options(cli, base)?;
+    if let Some(step) = &cli.step {
+        let places = Places::make(&options.local, base.name())
+            .with_context(|| format!("looking into {}", options.local.display()))?;
+        inside::work(&options, &places, step)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if cli.inside {
+        die_with_parent()?;
+        let report = run_build(&options)?;
+        let mut text = report.to_string();
+        if options.publish.is_none() {
+            let tree = report.tree.display();
+            text.push_str(&format!("\nto publish it: gse --archive={tree} --version=V"));
+        }
+        writeln!(stdout(), "{text}").context("writing the answer to standard output")?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let status = run_inside(INSIDE)?;
+    match status.code() {
+        Some(0) => Ok(ExitCode::SUCCESS),
+        // It has said why.
+        Some(code) => Ok(ExitCode::from(u8::try_from(code).unwrap_or(1))),
+        None => anyhow::bail!("the build {}; the same gse goes on with it", ended(status)),
+    }
+}
+
+fn options(cli: &Cli, base: Base) -> anyhow::Result<Options> {
+    let enforce = HookSet::parse(&cli.enforce)?;
+    let scripts = match (&cli.sdir, &cli.r#do, &cli.hooks) {
+        (Some(folder), Some(lists), Some(places)) => Scripts::load(folder, lists, places)?,
+        // clap asks for all three.
+        _ => Scripts::default(),
+    };
+    let earlier = match (cli.keep, cli.force_new || enforce.has_all()) {
+        (true, _) => Earlier::Keep,
+        (false, true) => Earlier::Forget,
+        (false, false) => Earlier::Continue,
+    };
+    let mode = match (cli.verbose, cli.quiet) {
+        (true, _) => Mode::Verbose,
+        (_, true) => Mode::Quiet,
+        _ => Mode::Normal,
+    };
+    anyhow::ensure!(
+        mode != Mode::Verbose || cli.auto != Some(Auto::Yes),
+        "--verbose and --auto=yes exclude each other: questions would be lost among what --verbose prints"
+    );
+    let no_kernel = cli.no_kernel || cli.build_minimal;
+    let no_initramfs = cli.no_initramfs || no_kernel;
+    Ok(Options {
+        base,
+        config: config(cli)?,
+        local: cli.local.clone(),
+        questions: cli.auto != Some(Auto::No) && mode != Mode::Verbose,
+        wishes: Wishes {
+            lawful_good: HookSet::parse(&cli.lawful_good)?,
+            enforce,
+            scripts,
+            rebuild: false,
+            snapshot: true,
+            publish: cli.version.is_some(),
+            kernel: !no_kernel,
+            initrd: cli.initrd.is_some() && !no_initramfs,
+        },
+        kernel: cli.kernel.as_deref().map(image).transpose()?,
+        initrd: cli.initrd.as_deref().map(image).transpose()?,
+        minimal: cli.build_minimal,
+        publish: cli.version.as_deref().map(|version| publish(cli, version)).transpose()?,
+        earlier,
+        fetch_new: cli.fetch_new,
+        mode,
+        on_failure: cli.on_failure,
+    })
+}
+
+/// A version is what a system is published under, so naming one asks for that.
+fn publish(cli: &Cli, version: &str) -> anyhow::Result<Publish> {
+    let older_keys = cli.r#pub.iter().map(|p| keys::load_public(p)).collect::<Result<_, _>>()?;
+    Ok(Publish {
+        name: cli.name.clone(),
+        version: version.to_owned(),
+        dist: cli.dist.clone(),
+        key: cli.key.clone(),
+        older_keys,
+        level: cli.level,
+        allow_downgrade: cli.allow_downgrade,
+        created: created()?,
+    })
+}
+
+/// A file that is ready, by a path that holds in the new system's build too.
+fn image(path: &Path) -> anyhow::Result<PathBuf> {
+    let found = path.canonicalize().with_context(|| format!("looking for {}", path.display()))?;
+    anyhow::ensure!(found.is_file(), "{} is no file", path.display());
+    Ok(found)
+}
+
+fn config(cli: &Cli) -> anyhow::Result<PathBuf> {
+    let found = match &cli.config {
+        Some(config) => Some(config.clone()),
+        None => PLACES.map(PathBuf::from).into_iter().find(|place| place.is_dir()),
+    };
+    let found = found.with_context(|| {
+        format!(
+            "there is no configuration: tried {}; name one with --config=CONFIG.D",
+            PLACES.join(" and ")
+        )
+    })?;
+    let here = env::current_dir().context("finding the current directory")?;
+    Ok(here.join(found))
+}

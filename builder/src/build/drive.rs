@@ -1,0 +1,317 @@
+//! The driver: does the steps of a plan, and remembers each.
+
+use std::{
+    env, fmt, fs, io,
+    path::PathBuf,
+    process::Command,
+    time::{Instant, SystemTime},
+};
+
+use indicatif::HumanDuration;
+use rustix::fs::syncfs;
+
+use super::{
+    Earlier, Error, Options,
+    ask::{Asker, Choice},
+    checks::{Facts, Finding},
+    config::Sync,
+    config_tree::System,
+    hook::{Hook, HookSet, Place},
+    inside,
+    log::Log,
+    mirrors::Mirrors,
+    mounts::{self, Mounts},
+    parts::{part_a, part_b, part_h, part_i, part_l},
+    places::Places,
+    plan::{Step, Task, plan, replaces_the_tree},
+    run::{Cmd, Runner, ended},
+    state::State,
+};
+use crate::{keys::SecretKey, lock::FolderLock, password};
+
+/// Programs of this machine that a build needs.
+const TOOLS: [&str; 5] = ["bash", "gpg", "rm", "tar", "xz"];
+
+/// What a build came to.
+#[derive(Debug)]
+pub struct Report {
+    /// Where the system is.
+    pub tree: PathBuf,
+    /// How many steps were done now.
+    pub steps: usize,
+    /// How long that took.
+    pub took: std::time::Duration,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "built {} in {} steps, {}",
+            self.tree.display(),
+            self.steps,
+            HumanDuration(self.took)
+        )
+    }
+}
+
+/// Builds, from where an earlier run stopped.
+///
+/// # Errors
+/// What stopped it. The state then says where to go on.
+pub fn run_build(options: &Options) -> Result<Report, Error> {
+    let started = Instant::now();
+    let system = System::load(&options.config)?;
+    let places = Places::make(&options.local, options.base.name())
+        .map_err(Error::io("making folders in", &options.local))?;
+    let _lock = FolderLock::take(&places.own)
+        .map_err(Error::io("locking", &places.own))?
+        .ok_or_else(|| Error::Busy(places.own.clone()))?;
+    options
+        .wishes
+        .scripts
+        .write_listing(&places.doscripts)
+        .map_err(Error::io("writing", &places.doscripts))?;
+    let (state, note) = begin(options, &system, &places)?;
+    let log = Log::open(&places.logs(), options.mode)?;
+    note.into_iter().for_each(|note| log.note(note));
+    let mut wishes = options.wishes.clone();
+    wishes.rebuild |= system.build.portage.rebuild;
+    wishes.snapshot = system.build.portage.sync == Sync::Snapshot;
+    wishes.kernel &= options.kernel.is_some() || system.build.kernel.package.is_some();
+    let steps = plan(&wishes, &state);
+    // A key that cannot be read, or a password that nobody types, comes to light before hours of work.
+    let key = match steps.iter().any(|s| s.hook == Hook::Mark && !matches!(s.task, Task::Pass(_))) {
+        true => {
+            options.publish.as_ref().map(|p| SecretKey::load(&p.key, password::ask)).transpose()?
+        }
+        false => None,
+    };
+    let mut driver = Driver { options, system: &system, places: &places, state, mounts: None, key };
+    let mut done = 0;
+    for step in &steps {
+        if matches!(step.task, Task::Pass(_)) {
+            log.note(step);
+            continue;
+        }
+        driver.step(&log, step).map_err(|source| Error::Step {
+            step: step.id(),
+            log: log.file_of(step.hook.name()),
+            source: Box::new(source),
+        })?;
+        done += 1;
+    }
+    driver.state.finished = true;
+    driver.state.save(&places.state())?;
+    Ok(Report { tree: places.tree.clone(), steps: done, took: started.elapsed() })
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// The state to go on from, that of an earlier build or a new one, and what the person should know about it.
+fn begin(
+    options: &Options,
+    system: &System,
+    places: &Places,
+) -> Result<(State, Option<String>), Error> {
+    let file = places.state();
+    let earlier = match options.earlier {
+        Earlier::Continue => State::load(&file)?,
+        Earlier::Forget | Earlier::Keep => None,
+    };
+    if let Some(state) = earlier
+        && let Going::On(note) = goes_on(&state, options, system)
+    {
+        return Ok((state, note));
+    }
+    let logs = places.logs();
+    if options.earlier == Earlier::Keep && logs.exists() {
+        let aside = places.own.join(format!("log-{}", now()));
+        fs::rename(&logs, aside).map_err(Error::io("renaming", &logs))?;
+    }
+    match fs::remove_dir_all(&logs) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => {
+            return Err(Error::io("removing", &logs)(e));
+        }
+        _ => {}
+    }
+    let state = State::new(now(), system.digest.clone());
+    state.save(&file)?;
+    Ok((state, None))
+}
+
+/// Whether a build goes on with an earlier one.
+enum Going {
+    /// It does, with this to say.
+    On(Option<String>),
+    Anew,
+}
+
+fn goes_on(state: &State, options: &Options, system: &System) -> Going {
+    const CHOICES: [Choice; 2] = [
+        Choice { word: "continue", meaning: "go on where it stopped" },
+        Choice { word: "again", meaning: "begin anew" },
+    ];
+    if state.finished {
+        // Somebody who names hook points wants those again, of the system that is there.
+        let named = options.wishes.enforce != HookSet::default();
+        return if named { Going::On(None) } else { Going::Anew };
+    }
+    let at = state.running.as_deref().unwrap_or("its beginning");
+    let mut text = format!("An earlier build stopped at {at}.");
+    if state.configuration != system.digest {
+        text.push_str(
+            " The configuration was changed since: what is done stays as it is, and --enforce=HOOK does a part again.",
+        );
+    }
+    match Asker::new(options.questions).choose(&text, &CHOICES) {
+        Some("again") => Going::Anew,
+        Some(_) => Going::On(None),
+        None => Going::On(Some(format!("{text} This one goes on there; --force-new begins anew."))),
+    }
+}
+
+struct Driver<'a> {
+    options: &'a Options,
+    system: &'a System,
+    places: &'a Places,
+    state: State,
+    /// In the tree, as soon as something is done inside.
+    mounts: Option<Mounts>,
+    /// What signs, if the system is published.
+    key: Option<SecretKey>,
+}
+
+impl Driver<'_> {
+    fn step(&mut self, log: &Log, step: &Step) -> Result<(), Error> {
+        let (id, file) = (step.id(), self.places.state());
+        if replaces_the_tree(step.hook) && matches!(step.task, Task::Work { .. }) {
+            self.state.forget_from(step.hook);
+            self.mounts = None;
+        }
+        self.state.finished = false;
+        self.state.begin(&id);
+        self.state.save(&file)?;
+        match &step.task {
+            Task::Work { .. } => log.step(step.hook.does()),
+            Task::Script { .. } | Task::Pass(_) => log.step(&id),
+        }
+        let own = log.of(step.hook.name())?;
+        let result = match &step.task {
+            Task::Work { force } => self.work(&own, step.hook, *force),
+            Task::Script { name, .. } => self.script(&own, step, name),
+            Task::Pass(_) => Ok(()),
+        };
+        if let Err(error) = result {
+            own.record(&error);
+            return Err(error);
+        }
+        // What the state says is done has to be on disk before it says so.
+        let folder = fs::File::open(&self.places.local);
+        folder
+            .and_then(|folder| syncfs(folder).map_err(Into::into))
+            .map_err(Error::io("flushing", &self.places.local))?;
+        self.state.record(&id, now());
+        Ok(self.state.save(&file)?)
+    }
+
+    fn work(&mut self, log: &Log, hook: Hook, force: bool) -> Result<(), Error> {
+        if hook.place() == Some(Place::Chroot) {
+            return self.enter(log, hook.name());
+        }
+        let runner = Runner::new(log);
+        let host = part_a::Host {
+            sources: &self.system.build.sources,
+            folder: &self.system.folder,
+            places: self.places,
+            runner: &runner,
+            anew: force || self.options.fetch_new,
+        };
+        match hook {
+            Hook::Fundamentals => self.check(log),
+            Hook::Seed => part_a::seed(&host, &mut self.state),
+            Hook::Snapshot => part_a::snapshot(&host, &mut self.state),
+            Hook::Precompiled => part_a::precompiled(&host, &mut self.state),
+            Hook::Extract => {
+                let keep = self.options.earlier == Earlier::Keep;
+                part_a::extract(&host, &self.state, keep)
+            }
+            Hook::Mark => self.publish(log),
+            // Parts have no work beside that of the hook points inside them.
+            _ => Ok(()),
+        }
+    }
+
+    /// `gmark`. What is mounted in the tree is no part of it.
+    fn publish(&mut self, log: &Log) -> Result<(), Error> {
+        self.mounts = None;
+        let (Some(publish), Some(key)) = (&self.options.publish, &self.key) else { return Ok(()) };
+        let summary = part_l::mark(publish, key, &self.places.tree, &log.progress())?;
+        let (name, version) = (&summary.name, &summary.version);
+        log.note(format!(
+            "published {name} {version} as serial {} in {}: machines take it at their next start, as their update.policy says",
+            summary.serial,
+            summary.path.display()
+        ));
+        Ok(())
+    }
+
+    /// `gfund`
+    fn check(&self, log: &Log) -> Result<(), Error> {
+        let mirrors = Mirrors::new(&self.system.build.sources.mirrors)?;
+        let unreachable = mirrors.check_connection().err().map(|e| e.to_string());
+        let facts = Facts::gather(&self.places.local, &TOOLS, unreachable)
+            .map_err(Error::io("looking at", &self.places.local))?;
+        let space = self.system.build.host.space.saturating_mul(1 << 30);
+        let (fatal, warnings): (Vec<_>, Vec<_>) =
+            facts.judge(space).into_iter().partition(|f| matches!(f, Finding::Fatal(_)));
+        warnings.iter().for_each(|warning| log.warn(warning));
+        if fatal.is_empty() { Ok(()) } else { Err(Error::Checks(fatal)) }
+    }
+
+    fn script(&mut self, log: &Log, step: &Step, name: &str) -> Result<(), Error> {
+        if step.hook.place_of_scripts() == Place::Chroot {
+            return self.enter(log, &step.id());
+        }
+        let script = self.options.wishes.scripts.folder.join(name);
+        let cmd = Cmd::new("bash")
+            .path(script)
+            .env("GSE_HOOK", step.hook.name())
+            .env("GSE_LOCAL", self.places.local.to_string_lossy())
+            .env("GSE_TREE", self.places.tree.to_string_lossy());
+        Ok(Runner::new(log).run(&cmd)?)
+    }
+
+    /// Does a step inside the tree: this same program, started again with the same arguments.
+    fn enter(&mut self, log: &Log, step: &str) -> Result<(), Error> {
+        if self.mounts.is_none() {
+            if !self.places.tree.is_dir() {
+                return Err(Error::NoTree(self.places.tree.clone()));
+            }
+            let mut shown = part_b::shown(self.system, &self.places.downloads);
+            let scripts = &self.options.wishes.scripts;
+            if !scripts.at.is_empty() {
+                shown.push((scripts.folder.clone(), inside::SCRIPTS.to_owned()));
+            }
+            for (file, name) in
+                [(&self.options.kernel, part_h::SHOWN), (&self.options.initrd, part_i::SHOWN)]
+            {
+                shown.extend(file.iter().map(|file| (file.clone(), name.to_owned())));
+            }
+            self.mounts = Some(Mounts::new(&self.places.tree, &mounts::wanted(&shown))?);
+        }
+        let arguments = env::args_os().skip(1).filter(|arg| arg != super::command::INSIDE);
+        let status = Command::new("/proc/self/exe")
+            .args(arguments)
+            .arg(format!("{}={step}", super::command::STEP))
+            .status()
+            .map_err(Error::io("starting gse inside", &self.places.tree))?;
+        if status.success() {
+            return Ok(());
+        }
+        log.record(format!("the work inside {}", ended(status)));
+        Err(Error::Inside(ended(status)))
+    }
+}

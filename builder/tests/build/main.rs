@@ -1,0 +1,10 @@
+//! `gse --base=precomp`, with the real Portage and OpenRC, `gpg`, `tar`, and mirrors on loopback.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod failures;
+mod killed;
+mod mirrors;
+mod refused;
+mod steps;
+mod support;
+mod whole;

@@ -1,0 +1,230 @@
+//! Hook points, scripts around them, flags: with a tree of two megabytes.
+
+use std::fs;
+
+use crate::support::{Lab, small_tree};
+
+/// The tree is that of a script's, and there is no Portage in it.
+fn lab() -> Lab {
+    let lab = Lab::new();
+    small_tree(&lab.dir.path().join("small"));
+    fs::create_dir(lab.dir.path().join("scripts")).unwrap();
+    script(&lab, "tree", "cp -a \"$GSE_LOCAL/../small\" \"$GSE_TREE\"");
+    lab
+}
+
+fn script(lab: &Lab, name: &str, text: &str) {
+    fs::write(lab.dir.path().join("scripts").join(name), format!("{text}\n")).unwrap();
+}
+
+fn sdir(lab: &Lab) -> String {
+    format!("--sdir={}", lab.dir.path().join("scripts").display())
+}
+
+const WITHOUT: &str = "--lawful-good=gparta gpartc ginstall gpartj";
+
+#[test]
+fn scripts_run_around_hook_points_outside_and_inside_in_their_order() {
+    let lab = lab();
+    script(&lab, "outside", "echo \"$GSE_HOOK outside $0\" >>\"$GSE_LOCAL/order\"");
+    script(&lab, "inside", "test \"$GSE_TREE\" = / && echo \"$GSE_HOOK inside\" >>/order");
+    lab.write("files/etc/motd", "hello\n");
+    let flags = [
+        "--do=tree,outside outside,outside inside inside,inside outside",
+        "-g=-gextr,+gparta,-gparte,+gconfigure,+gclean",
+    ];
+    lab.builds(&[WITHOUT, &sdir(&lab), flags[0], flags[1]]);
+    let scripts = lab.dir.path().join("scripts/outside");
+    let line = |hook: &str| format!("{hook} outside {}\n", scripts.display());
+    let expected = ["gextr", "gparta", "gparta", "gclean"].map(line).concat();
+    assert_eq!(fs::read_to_string(lab.local().join("order")).unwrap(), expected);
+    let inside = fs::read_to_string(lab.tree("order")).unwrap();
+    assert_eq!(inside, "gparte inside\ngconfigure inside\ngconfigure inside\n");
+    assert_eq!(fs::read_to_string(lab.tree("etc/motd")).unwrap(), "hello\n");
+    let listing = fs::read_to_string(lab.local().join("doscripts")).unwrap();
+    assert!(
+        listing.starts_with("# Requested Scripts\n# Hook:Script\n-gextr:tree\n-gextr:outside\n"),
+        "{listing}"
+    );
+}
+
+#[test]
+fn a_script_that_fails_stops_the_build_which_goes_on_with_it() {
+    let lab = lab();
+    script(&lab, "fails", "echo here >>/tried; echo sorry >&2; test -e /mended");
+    let flags = [&sdir(&lab), "--do=tree fails", "-g=-gextr,-gconfigure", WITHOUT];
+    let said = lab.fails(&flags);
+    assert!(said.contains("sorry") && said.contains("stopped at -gconfigure:fails"), "{said}");
+    lab.fails(&flags);
+    fs::write(lab.tree("mended"), "").unwrap();
+    let said = lab.builds(&[&flags[..], &["--quiet"]].concat());
+    assert!(
+        said.contains("Writing configuration files") && !said.contains("preparing to enter"),
+        "{said}"
+    );
+    assert_eq!(fs::read_to_string(lab.tree("tried")).unwrap(), "here\n".repeat(3));
+}
+
+#[test]
+fn every_hook_point_can_be_left_out() {
+    let lab = Lab::new();
+    let said = lab.builds(&["--lawful-good=all", "--enforce=all"]);
+    let passed =
+        said.lines().filter(|line| line.ends_with(": passed, as --lawful-good says")).count();
+    assert_eq!(passed, gse::build::hook::Hook::all().filter(|hook| hook.place().is_some()).count());
+    assert!(!lab.tree("").exists());
+}
+
+#[test]
+fn work_without_a_system_to_work_in_says_so() {
+    let lab = Lab::new();
+    let said = lab.fails(&["--lawful-good=gparta"]);
+    assert!(said.contains("there is no system in"), "{said}");
+}
+
+#[test]
+fn each_mode_shows_its_share_and_logs_everything() {
+    let script_says = |mode: &[&str]| {
+        let lab = lab();
+        script(&lab, "talk", "echo out; echo err >&2");
+        let sdir = sdir(&lab);
+        let flags = [&sdir, "--do=tree talk", "-g=-gextr,+gparta", "--lawful-good=all"];
+        let output = lab.build(&[&flags, mode].concat());
+        assert!(output.status.success());
+        let log = lab.log("build");
+        assert!(
+            log.contains("\nout\n") && log.contains("\nerr\n") && log.contains("+ GSE_HOOK=gparta"),
+            "{log}"
+        );
+        (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (out, err) = script_says(&[]);
+    assert!(out.contains("\nout\n") && err.contains("err\n") && !err.contains("+ "), "{out}{err}");
+    let (out, err) = script_says(&["--verbose"]);
+    assert!(out.contains("\nout\n") && err.contains("+ GSE_HOOK=gparta"), "{out}{err}");
+    let (out, err) = script_says(&["--quiet"]);
+    assert!(
+        !out.contains("out\n") && err.is_empty() && out.contains("+gparta:talk\n"),
+        "{out}{err}"
+    );
+}
+
+#[test]
+fn flags_that_do_not_go_together_are_refused() {
+    let lab = lab();
+    let sdir = sdir(&lab);
+    let cases: [(&[&str], &str); 9] = [
+        (&["--kernel=/nowhere"], "looking for /nowhere"),
+        (&["--no-kernel", "--kernel=/etc/passwd"], "cannot be used with"),
+        (&["--verbose", "--auto=yes"], "exclude each other"),
+        (&["--verbose", "--quiet"], "cannot be used with"),
+        (&["--lawful-good=gpartz"], "there is no hook point \"gpartz\""),
+        (&[&sdir, "--do=tree tree", "-g=-gextr"], "(nothing)        tree"),
+        (&[&sdir, "--do=nothing", "-g=-gextr"], "is no file in the directory"),
+        (&[&sdir], "required"),
+        (&["--on-failure=cry"], "invalid value"),
+    ];
+    for (flags, expected) in cases {
+        let output = lab.command(flags).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && said.contains(expected), "{flags:?}: {said}");
+    }
+    assert!(!lab.local().exists(), "nothing was begun");
+}
+
+#[test]
+fn a_kernel_and_an_initramfs_that_are_ready_go_to_boot() {
+    let lab = lab();
+    let file = |name: &str| lab.dir.path().join(name).display().to_string();
+    fs::write(lab.dir.path().join("vmlinuz-1"), "kernel").unwrap();
+    fs::write(lab.dir.path().join("initrd-1"), "initrd").unwrap();
+    let (kernel, initrd) =
+        (format!("--kernel={}", file("vmlinuz-1")), format!("--initramfs={}", file("initrd-1")));
+    let sdir = sdir(&lab);
+    let flags = [&sdir, "--do=tree", "-g=-gextr", WITHOUT];
+    lab.builds(&[&flags[..], &[&kernel, &initrd]].concat());
+    assert_eq!(fs::read_to_string(lab.tree("boot/vmlinuz-1")).unwrap(), "kernel");
+    assert_eq!(fs::read_to_string(lab.tree("boot/initrd-1")).unwrap(), "initrd");
+    for without in ["-ni", "--build-minimal", "-nk"] {
+        fs::remove_dir_all(lab.tree("")).unwrap();
+        let kernel: &[&str] = if without == "-ni" { &[&kernel] } else { &[] };
+        lab.builds(&[&flags[..], &["--force-new", without], kernel].concat());
+        assert_eq!(lab.tree("boot/vmlinuz-1").exists(), without == "-ni", "{without}");
+        assert!(!lab.tree("boot/initrd-1").exists(), "{without}");
+    }
+}
+
+#[test]
+fn a_system_is_published_under_the_version_that_is_named() {
+    let lab = lab();
+    let (key, dist) = (lab.dir.path().join("gse.key"), lab.dir.path().join("dist.d"));
+    let gse = |words: &[&str]| {
+        let output = std::process::Command::new(crate::support::GSE).args(words).output().unwrap();
+        assert!(output.status.success(), "{}", crate::support::both(&output));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let (key, dist) = (key.display().to_string(), dist.display().to_string());
+    let flags = [
+        &sdir(&lab),
+        "--do=tree",
+        "-g=-gextr",
+        WITHOUT,
+        &format!("--dist={dist}"),
+        &format!("--key={key}"),
+    ];
+    // The key is looked at before anything is done.
+    let said = lab.fails(&[&flags[..], &["--version=1"]].concat());
+    assert!(said.contains("gse.key") && !lab.tree("").exists(), "{said}");
+
+    gse(&[&format!("--keygen={key}")]);
+    let said = lab.builds(&[&flags[..], &["--version=1", "--name=lab"]].concat());
+    assert!(said.contains("published lab 1 as serial 1"), "{said}");
+    let public = format!("--pub={key}.pub");
+    let release = gse(&[&format!("--verify={dist}/latest.toml"), &public]);
+    assert!(release.contains("lab"), "{release}");
+    // Of what was mounted in it while it was built, nothing is in the image.
+    let image = format!("{dist}/images/lab-1/system.tar.zst");
+    let list = std::process::Command::new("tar").args(["--zstd", "-tf", &image]).output().unwrap();
+    let list = String::from_utf8(list.stdout).unwrap();
+    assert!(
+        list.contains("bin/busybox") && !list.contains("run/gse") && !list.contains("proc/self"),
+        "{list}"
+    );
+
+    // The same tree again, without a word of publishing, and then as another version.
+    assert!(lab.builds(&["--enforce=gpartg", WITHOUT]).contains("gmark: not asked for"));
+    lab.builds(&[&flags[..], &["--version=2", "--enforce=gmark"]].concat());
+    let release = gse(&[&format!("--verify={dist}/latest.toml"), &public]);
+    assert!(release.contains("serial 2"), "{release}");
+}
+
+#[test]
+fn an_earlier_tree_is_kept_aside_when_asked_for() {
+    let lab = Lab::new();
+    let part_a = "--lawful-good=gpartb,gpartc,gparte,gpartf,gpartg,gpartj,gpartk";
+    lab.builds(&[part_a]);
+    fs::write(lab.tree("mine"), "").unwrap();
+    lab.builds(&[part_a, "-k"]);
+    assert!(!lab.tree("mine").exists());
+    let aside = fs::read_dir(lab.local()).unwrap().flatten().map(|entry| entry.path());
+    let aside: Vec<_> = aside.filter(|path| path.join("mine").exists()).collect();
+    assert!(
+        matches!(aside.as_slice(), [path] if path.to_string_lossy().contains("workdir-precomp-")),
+        "{aside:?}"
+    );
+}
+
+#[test]
+fn two_builds_do_not_share_a_folder() {
+    let lab = lab();
+    script(&lab, "second", "cd \"$GSE_LOCAL/..\" && ! $NESTED");
+    let nested = lab.arguments(&["--lawful-good=all", "--auto=no"]).join(" ");
+    let sdir = sdir(&lab);
+    let output = lab
+        .command(&[&sdir, "--do=second", "-g=-gparta", "--lawful-good=all", "--auto=no"])
+        .env("NESTED", format!("{} {nested}", crate::support::GSE))
+        .output()
+        .unwrap();
+    let said = crate::support::both(&output);
+    assert!(output.status.success() && said.contains("another gse is building in"), "{said}");
+}
