@@ -9,8 +9,8 @@ use std::{
 
 pub use rustix::mount::UnmountFlags;
 use rustix::mount::{
-    MountPropagationFlags, mount_bind_recursive, mount_change, mount_move, mount_remount,
-    unmount as umount2,
+    MountPropagationFlags, mount_bind, mount_bind_recursive, mount_change, mount_move,
+    mount_remount, unmount as umount2,
 };
 pub use sys_mount::MountFlags;
 
@@ -94,6 +94,20 @@ impl<'l> Mounted<'l> {
         log: &'l Log,
     ) -> Result<Self, MountError> {
         mount(what, target, fstype, flags, data)?;
+        Ok(Self { target: target.to_owned(), log, done: false })
+    }
+
+    /// Makes the directory `from` appear at `target` too, without what is mounted below it, as a mount with flags of its
+    /// own. `target` is made where it is missing.
+    ///
+    /// # Errors
+    /// Those of the kernel.
+    pub fn bind(from: &Path, target: &Path, log: &'l Log) -> Result<Self, MountError> {
+        let bound = match fs::create_dir_all(target) {
+            Ok(()) => mount_bind(from, target),
+            Err(e) => Err(rustix::io::Errno::from_io_error(&e).unwrap_or(rustix::io::Errno::IO)),
+        };
+        bound.map_err(place("binding", from, target))?;
         Ok(Self { target: target.to_owned(), log, done: false })
     }
 

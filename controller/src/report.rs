@@ -15,7 +15,7 @@ use crate::{
         records::{CycleState, Records},
     },
     log::{Log, PhaseTime, reason},
-    mount::{self, MountFlags, SCRATCH},
+    mount::{self, MountFlags, Mounted, SCRATCH},
     startup::{self, Verdict, scripts::Check},
     supervisor::RUN_DIR,
 };
@@ -128,8 +128,10 @@ fn record(state: CycleState, place: &Place, log: &Log) -> Result<()> {
     })
 }
 
-/// The records lie on a read-only root. btrfs mounts its top-level subvolume writable beside it; for
-/// ext4 and XFS read-only is a property of the whole filesystem, so the root is writable for a moment.
+/// The records lie on a read-only root. btrfs mounts its top-level subvolume writable beside it. For ext4 and XFS
+/// read-only is a property of the whole filesystem, and of each of its mounts: the filesystem is made writable for a
+/// moment by way of a second mount, while the root as all others see it stays read-only. Were it writable too, a file
+/// that somebody opens in this moment would keep it so.
 fn with_records(
     boot: &BootReport,
     place: &Place,
@@ -144,9 +146,11 @@ fn with_records(
         top.unmount()?;
         return done;
     }
-    mount::remount(&place.root, MountFlags::empty())?;
-    let done = open(&place.root).and_then(|records| work(&records));
-    mount::remount(&place.root, MountFlags::RDONLY)?;
+    let own = Mounted::bind(&place.root, Path::new(SCRATCH), log)?;
+    mount::remount(own.path(), MountFlags::empty())?;
+    let done = open(own.path()).and_then(|records| work(&records));
+    mount::remount(own.path(), MountFlags::RDONLY)?;
+    own.unmount()?;
     done
 }
 
