@@ -4,7 +4,10 @@ use std::{ffi::OsString, path::PathBuf};
 
 use clap::{ArgGroup, Parser, ValueEnum};
 
-use crate::build::{Base, loops::OnFailure};
+use crate::{
+    build::{Base, loops::OnFailure},
+    initramfs,
+};
 
 /// Whether the person is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -30,8 +33,6 @@ pub fn written_out(args: impl IntoIterator<Item = OsString>) -> impl Iterator<It
         long.map_or(arg, OsString::from)
     })
 }
-
-use crate::initramfs;
 
 /// Builds, signs and publishes the systems and controllers of GSE labs.
 #[derive(Debug, Parser)]
@@ -84,14 +85,14 @@ pub struct Cli {
     #[arg(long, value_name = "HOOKS")]
     pub enforce: Vec<String>,
     /// With --base: the directory of your scripts around hook points
-    #[arg(long, value_name = "DIR", requires_all = ["do", "hooks"])]
+    #[arg(long, value_name = "DIR", requires_all = ["do", "around"])]
     pub sdir: Option<PathBuf>,
     /// With --sdir: names of scripts; the lists between spaces pair with the hook points of -g
-    #[arg(long, value_name = "A,B C", requires_all = ["sdir", "hooks"])]
+    #[arg(long, value_name = "A,B C", requires_all = ["sdir", "around"])]
     pub r#do: Option<String>,
     /// With --sdir: hook points between commas, - before and + after each (-gparta,+gupdate)
     #[arg(short = 'g', value_name = "-HOOK,+HOOK", requires_all = ["sdir", "do"], allow_hyphen_values = true)]
-    pub hooks: Option<String>,
+    pub around: Option<String>,
     /// With --base: fetch the stage3 and the snapshot again even where good ones are here (-fn)
     #[arg(long)]
     pub fetch_new: bool,
@@ -181,4 +182,16 @@ pub struct Cli {
     /// Write results as JSON
     #[arg(long)]
     pub json: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::Cli;
+
+    #[test]
+    fn no_two_flags_are_in_each_others_way() {
+        Cli::command().debug_assert();
+    }
 }

@@ -69,7 +69,7 @@ pub fn command(cli: &Cli, base: Base) -> anyhow::Result<ExitCode> {
 
 fn options(cli: &Cli, base: Base) -> anyhow::Result<Options> {
     let enforce = HookSet::parse(&cli.enforce)?;
-    let scripts = match (&cli.sdir, &cli.r#do, &cli.hooks) {
+    let scripts = match (&cli.sdir, &cli.r#do, &cli.around) {
         (Some(folder), Some(lists), Some(places)) => Scripts::load(folder, lists, places)?,
         // clap asks for all three.
         _ => Scripts::default(),
