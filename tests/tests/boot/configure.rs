@@ -4,12 +4,13 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use gse_qemu::{
     Disk, Exit, Filesystem, Lab, Machine,
     fixtures::{Flavour, kernel, tree},
-    lab::slot_for,
+    lab::{program, slot_for},
 };
 use gse_tests::lab::{VERSION, Watch as _, copy, scratch};
 
@@ -117,7 +118,10 @@ fn a_machine_follows_its_configuration_but_for_what_is_its_own() {
         .unwrap();
     write(&lab, "hosts", "127.0.0.1 localhost second\n");
     write(&lab, "runlevels", "chime ad default\n");
-    let refused = lab.publish_config().unwrap_err().to_string();
+    assert!(lab.publish_config().is_err());
+    let check = format!("--check-config={}", lab.config().display());
+    let refused = Command::new(program("gse").unwrap()).arg(check).output().unwrap();
+    let refused = String::from_utf8_lossy(&refused.stderr).into_owned();
     let expected =
         "controller/system/runlevels:1: \"ad\" is neither add nor del (did you mean `add`?)";
     assert!(refused.contains(expected), "{refused}");
