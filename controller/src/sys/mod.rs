@@ -4,4 +4,6 @@
 pub mod block;
 pub mod kmod;
 pub mod net;
+#[cfg(panic = "abort")]
+mod unwind;
 pub mod watchdog;
