@@ -153,6 +153,8 @@ mod ranges {
 }
 
 mod tls {
+    use rustls::crypto::ring;
+
     use super::*;
 
     /// A certificate for 127.0.0.1 and its key, signed by itself.
@@ -162,11 +164,18 @@ mod tls {
 
     /// Serves one connection, and gives the base URL.
     fn serve(certified: &rcgen::CertifiedKey<rcgen::KeyPair>) -> (String, thread::JoinHandle<()>) {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        serve_with(certified, ring::default_provider(), rustls::ALL_VERSIONS)
+    }
+
+    fn serve_with(
+        certified: &rcgen::CertifiedKey<rcgen::KeyPair>,
+        provider: rustls::crypto::CryptoProvider,
+        versions: &[&'static rustls::SupportedProtocolVersion],
+    ) -> (String, thread::JoinHandle<()>) {
         let key =
             rustls::pki_types::PrivatePkcs8KeyDer::from(certified.signing_key.serialize_der());
-        let config = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
+        let config = rustls::ServerConfig::builder_with_provider(Arc::new(provider))
+            .with_protocol_versions(versions)
             .unwrap()
             .with_no_client_auth()
             .with_single_cert(vec![certified.cert.der().clone()], key.into())
@@ -192,6 +201,29 @@ mod tls {
         let (url, thread) = serve(&certified);
         assert_eq!(get(Some(certified.cert.pem().as_bytes()), &url).unwrap(), b"secret");
         thread.join().unwrap();
+    }
+
+    #[test]
+    fn a_server_may_speak_any_safe_version_and_insist_on_any_group_and_kind_of_key() {
+        use rustls::version::{TLS12, TLS13};
+        let kinds =
+            [&rcgen::PKCS_ECDSA_P256_SHA256, &rcgen::PKCS_ECDSA_P384_SHA384, &rcgen::PKCS_ED25519];
+        for kind in kinds {
+            let signing_key = rcgen::KeyPair::generate_for(kind).unwrap();
+            let parameters = rcgen::CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+            let cert = parameters.self_signed(&signing_key).unwrap();
+            let certified = rcgen::CertifiedKey { cert, signing_key };
+            for version in [&TLS12, &TLS13] {
+                for group in ring::ALL_KX_GROUPS {
+                    let mut provider = ring::default_provider();
+                    provider.kx_groups = vec![*group];
+                    let (url, thread) = serve_with(&certified, provider, &[version]);
+                    let got = get(Some(certified.cert.pem().as_bytes()), &url);
+                    assert_eq!(got.unwrap(), b"secret", "{kind:?}, {version:?}, {group:?}");
+                    thread.join().unwrap();
+                }
+            }
+        }
     }
 
     #[test]

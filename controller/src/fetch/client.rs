@@ -16,6 +16,7 @@ use ureq::{
 use super::{
     FetchError, Problem,
     range::{ContentRange, Part, Stream},
+    tls,
 };
 
 /// How long a server may take.
@@ -97,9 +98,7 @@ impl Client {
             Some(pem) => {
                 let tls = TlsConfig::builder()
                     .root_certs(certificates(pem)?)
-                    .unversioned_rustls_crypto_provider(Arc::new(
-                        rustls::crypto::ring::default_provider(),
-                    ))
+                    .unversioned_rustls_crypto_provider(Arc::new(tls::provider()))
                     .build();
                 let connector = ().chain(TcpConnector::default()).chain(RustlsConnector::default());
                 let config = config().https_only(true).tls_config(tls).build();

@@ -6,6 +6,7 @@ mod error;
 mod range;
 mod remote;
 mod servers;
+mod tls;
 
 pub use client::{Client, Patience, RootsError};
 pub use config::{ConfigError, FetchedConfig, newer_config};
