@@ -250,7 +250,7 @@ impl Watched {
 #[test]
 fn the_drivers_of_devices_that_are_there_are_loaded_at_the_start() {
     let watched = Watched::new("pci:v00001234d*");
-    let device = watched.root.path().join("sys/devices/pci0000:00/0000:00:04.0");
+    let device = watched.root.path().join("sys/bus/pci/devices/0000:00:04.0");
     fs::create_dir_all(&device).unwrap();
     fs::write(device.join("modalias"), "pci:v00001234d00005678sv0sd0\n").unwrap();
     let hotplug = watched.start();

@@ -116,7 +116,7 @@ fn load_early(drivers: &Arc<Drivers>, config: &Bundle, log: &Arc<Log>) {
     let (drivers, log) = (Arc::clone(drivers), Arc::clone(log));
     let load = move || {
         for name in names {
-            drivers.load_named(&name, &log);
+            drivers.load_at_once(&name, &log);
         }
     };
     // Without the thread they are loaded when they are needed.

@@ -5,6 +5,7 @@
 //! device that the kernel announces, and wakes whoever waits for one.
 
 mod alias;
+mod coldplug;
 mod hotplug;
 mod modules;
 mod plan;
@@ -21,6 +22,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     thread,
+    time::Duration,
 };
 
 use nix::errno::Errno;
@@ -47,6 +49,9 @@ pub struct Drivers {
     aliases: Later<Aliases>,
     rules: Rules,
 }
+
+/// Where the kernel shows each module, from the moment when others can use its symbols.
+const KNOWN: &str = "/sys/module";
 
 type Later<T> = LazyLock<T, Box<dyn FnOnce() -> T + Send>>;
 
@@ -110,6 +115,19 @@ impl Drivers {
         wanted.iter().all(|module| self.modules.outcome(*module) == Some(true))
     }
 
+    /// Begins to load the module of this name with all that it needs, each in a thread of its own: the kernel reads and
+    /// checks one while another tests which algorithm is quickest. Returns when all of them are loaded.
+    pub fn load_at_once(&self, name: &str, log: &Log) {
+        thread::scope(|scope| {
+            for module in self.plan_all(&self.named(name)) {
+                let load = move || self.load(module, log);
+                if thread::Builder::new().spawn_scoped(scope, load).is_err() {
+                    load();
+                }
+            }
+        });
+    }
+
     /// The files that [`Drivers::load_for`] would load, in order, relative to the modules' directory.
     pub fn plan_for(&self, modalias: &str) -> Vec<&str> {
         self.paths(&self.for_modalias(modalias))
@@ -130,7 +148,7 @@ impl Drivers {
         let mut seen = HashSet::new();
         for _ in 0..COLDPLUG_PASSES {
             let mut found = Vec::new();
-            find_modaliases(&sys.join("devices"), &mut |modalias| {
+            coldplug::modaliases(sys, &mut |modalias| {
                 if !seen.contains(modalias) {
                     seen.insert(modalias.to_owned());
                     found.push(modalias.to_owned());
@@ -217,13 +235,28 @@ impl Drivers {
         added
     }
 
+    /// Waits until the kernel knows what a module that is being loaded exports, or until that has failed. A module that
+    /// uses it may follow then: the kernel lets that one wait when it comes to the point where the first has to be
+    /// ready (`resolve_symbol_wait` in kernel/module/main.c).
+    fn is_known(&self, module: ModuleId) -> bool {
+        let known = Path::new(KNOWN).join(self.modules.name(module));
+        loop {
+            match self.modules.outcome(module) {
+                Some(loaded) => return loaded,
+                None if known.exists() => return true,
+                // No event tells of it.
+                None => thread::sleep(Duration::from_millis(1)),
+            }
+        }
+    }
+
     fn insert(&self, module: ModuleId, log: &Log) -> bool {
         let name = self.modules.name(module);
         if self.rules.disabled.contains(name) {
             log.debug(format_args!("kernel module {name} is turned off"));
             return false;
         }
-        let failed = |d: &ModuleId| self.modules.outcome(*d) == Some(false);
+        let failed = |d: &ModuleId| !self.is_known(*d);
         if let Some(missing) = self.modules.dependencies(module).into_iter().find(failed) {
             let missing = self.modules.name(missing);
             log.debug(format_args!("kernel module {name} is left out: it needs {missing}"));
@@ -255,28 +288,6 @@ impl Drivers {
             }
         }
         true
-    }
-}
-
-/// Calls `found` with each modalias below a directory of sysfs.
-fn find_modaliases(directory: &Path, found: &mut dyn FnMut(&str)) {
-    // Devices come and go while this runs: what cannot be read is not there any more.
-    let Ok(entries) = fs::read_dir(directory) else { return };
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        if entry.file_type().is_ok_and(|t| t.is_dir()) {
-            // Each device has the first of these, each disk and link the others, and no device is in them.
-            if !["power", "queue", "queues", "statistics"].iter().any(|n| name == *n) {
-                find_modaliases(&entry.path(), found);
-            }
-        } else if name == "modalias"
-            && let Ok(text) = fs::read_to_string(entry.path())
-        {
-            let modalias = text.trim_end();
-            if !modalias.is_empty() {
-                found(modalias);
-            }
-        }
     }
 }
 
