@@ -15,6 +15,8 @@ use gse_protocol::{Serial, release::MAX_RELEASE};
 use rustix::fs::{CWD, Mode, OFlags};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use super::fallback::Fallback;
+
 /// The folder's name.
 pub const FOLDER: &str = ".gse";
 
@@ -219,7 +221,8 @@ pub enum Published {
 }
 
 impl Published {
-    fn name(self) -> &'static str {
+    /// The file's name.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Release => "release.toml",
             Self::ReleaseSignature => "release.toml.minisig",
@@ -271,8 +274,9 @@ pub struct Records {
 
 const SLOT: &str = "slot.toml";
 const CYCLE: &str = "cycle.toml";
+const FALLBACK: &str = "fallback.toml";
 
-/// The two TOML files.
+/// The TOML files.
 trait Record: Serialize + DeserializeOwned {
     fn format(&self) -> u32;
 }
@@ -284,6 +288,12 @@ impl Record for SlotRecord {
 }
 
 impl Record for CycleRecord {
+    fn format(&self) -> u32 {
+        self.format
+    }
+}
+
+impl Record for Fallback {
     fn format(&self) -> u32 {
         self.format
     }
@@ -381,6 +391,22 @@ impl Records {
     /// Those of writing.
     pub fn set_cycle(&self, record: &CycleRecord) -> Result<(), RecordError> {
         self.set_record(CYCLE, record)
+    }
+
+    /// `fallback.toml`; none if this machine never fell back, as far as this slot knows.
+    ///
+    /// # Errors
+    /// `Broken` if it makes no sense.
+    pub fn fallback(&self) -> Result<Option<Fallback>, RecordError> {
+        self.record(FALLBACK)
+    }
+
+    /// Writes `fallback.toml`.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub fn set_fallback(&self, record: &Fallback) -> Result<(), RecordError> {
+        self.set_record(FALLBACK, record)
     }
 
     /// The bytes of a published file; none if it is missing.
@@ -485,5 +511,12 @@ mod tests {
         let record = CycleRecord::new(Serial(2), opened, "id".to_owned());
         let again = parse_cycle(&toml::to_string(&record).unwrap()).unwrap();
         assert_eq!((again.life(), again.life().unclean()), (opened, 2));
+        let first = Fallback::after(None, 7, None, "\"lost\"".to_owned());
+        let failed = Some(("2".to_owned(), Serial(2)));
+        let second = Fallback::after(Some(&first), 6, failed, "it never came up".to_owned());
+        assert_eq!((first.number, second.number), (1, 2));
+        for record in [first, second] {
+            assert_eq!(parse(&toml::to_string(&record).unwrap()), Ok(record));
+        }
     }
 }

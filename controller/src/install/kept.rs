@@ -4,7 +4,7 @@
 //! the index names each file by where it really is. The image's own links, which are in the
 //! index too, lead from the one to the other.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use gse_protocol::{
     Index,
@@ -31,6 +31,13 @@ pub(super) fn copies<'a>(index: &Index, applied: &'a Applied) -> HashMap<u32, &'
         .collect();
     let entries = (0..).zip(&index.entries);
     entries.filter_map(|(number, entry)| Some((number, *real.get(&entry.path)?))).collect()
+}
+
+/// Where the paths really are that the configuration has put something at, files and directories.
+pub(super) fn configured(index: &Index, applied: &Applied) -> HashSet<Vec<u8>> {
+    let links: Links<'_> = index.entries.iter().filter_map(link).collect();
+    let paths = applied.file.keys().chain(&applied.directory);
+    paths.filter_map(|path| really(&links, path.as_bytes())).collect()
 }
 
 type Links<'i> = HashMap<&'i [u8], &'i [u8]>;
@@ -74,7 +81,7 @@ fn really(links: &Links<'_>, path: &[u8]) -> Option<Vec<u8>> {
     Some(join(&at, name))
 }
 
-fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
+pub(super) fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
     if directory.is_empty() { name.to_vec() } else { [directory, b"/", name].concat() }
 }
 
