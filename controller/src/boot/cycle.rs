@@ -63,7 +63,8 @@ impl<'a> Course<'a> {
     pub(super) fn recall(&mut self, failed: &[Failed]) {
         for Failed { ready, why } in failed {
             let slots = self.facts.slots.iter_mut().enumerate();
-            let Some((number, slot)) = slots.into_iter().find(|(_, slot)| slot.device == ready.device())
+            let Some((number, slot)) =
+                slots.into_iter().find(|(_, slot)| slot.device == ready.device())
             else {
                 continue;
             };

@@ -128,16 +128,17 @@ impl fmt::Display for Status {
         let mut line = |name: &str, text: &dyn fmt::Display| writeln!(f, "{name:15} {text}");
         line(slot, &format_args!("version {version} (serial {serial}) on {device}, {filesystem}"))?;
         match (self.health, &self.reason) {
-            (Health::Unhealthy, Some(reason)) => line("health", &format_args!("unhealthy: {reason}"))?,
+            (Health::Unhealthy, Some(reason)) => {
+                line("health", &format_args!("unhealthy: {reason}"))?
+            }
             (Health::Unhealthy, None) => line("health", &"unhealthy")?,
             (Health::Healthy, _) => line("health", &"healthy")?,
             (Health::Starting, _) => line("health", &"not reported yet")?,
         }
         match self.tries_left.zip(self.unclean_shutdowns_left) {
-            Some((tries, unclean)) => line(
-                "tries left",
-                &format_args!("{tries} (and {unclean} unclean shutdowns)"),
-            )?,
+            Some((tries, unclean)) => {
+                line("tries left", &format_args!("{tries} (and {unclean} unclean shutdowns)"))?
+            }
             None => line("tries left", &"not counted")?,
         }
         match &self.last_fallback {

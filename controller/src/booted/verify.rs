@@ -104,7 +104,10 @@ impl fmt::Display for Verified {
         }
         match kept {
             0 => Ok(()),
-            kept => write!(f, " ({kept} changed by the configuration, compared by the image's own copies)"),
+            kept => write!(
+                f,
+                " ({kept} changed by the configuration, compared by the image's own copies)"
+            ),
         }
     }
 }

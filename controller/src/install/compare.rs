@@ -3,6 +3,7 @@
 use std::{
     collections::{HashMap, HashSet},
     fmt,
+    ops::Range,
     os::fd::{AsFd as _, AsRawFd as _, BorrowedFd},
     sync::{Mutex, PoisonError},
 };
@@ -14,10 +15,10 @@ use gse_protocol::{
 use rustix::{
     buffer::spare_capacity,
     fs::{
-        AtFlags, Dir, FileType, Stat, lgetxattr, llistxattr, major, makedev, minor, readlinkat,
-        statat,
+        AtFlags, Dir, FileType, SeekFrom, Stat, lgetxattr, llistxattr, major, makedev, minor,
+        readlinkat, seek, statat,
     },
-    io::Errno,
+    io::{Errno, pread},
 };
 
 use super::{
@@ -32,6 +33,8 @@ use super::{
 
 /// What mkfs makes at the top of an ext4.
 const LOST_AND_FOUND: &[u8] = b"lost+found";
+/// XFS shows each ACL a second time, under a name of its own: fs/xfs/libxfs/xfs_fs.h of Linux.
+const XFS_ACL: &[u8] = b"trusted.SGI_ACL_";
 /// The most bytes in a list of names, and in a value, of extended attributes: xattr(7).
 const XATTRS: usize = 64 << 10;
 
@@ -87,12 +90,12 @@ impl fmt::Display for Difference {
             Self::Kind { expected, found } => write!(f, "a {found} instead of a {expected}"),
             Self::Target => f.write_str("a link to somewhere else"),
             Self::Link(first) => write!(f, "no longer the same file as /{first}"),
-            Self::Device { expected, found } => write!(
-                f,
-                "device {}:{} instead of {}:{}",
-                found.0, found.1, expected.0, expected.1
-            ),
-            Self::Mode { expected, found } => write!(f, "mode {found:04o} instead of {expected:04o}"),
+            Self::Device { expected, found } => {
+                write!(f, "device {}:{} instead of {}:{}", found.0, found.1, expected.0, expected.1)
+            }
+            Self::Mode { expected, found } => {
+                write!(f, "mode {found:04o} instead of {expected:04o}")
+            }
             Self::Owner { expected, found } => {
                 write!(f, "owner {}:{} instead of {}:{}", found.0, found.1, expected.0, expected.1)
             }
@@ -282,7 +285,36 @@ fn file(
     buffer: &mut [u8],
 ) -> Result<(), Damage> {
     let source = reading::open(places, path, content)?;
-    reading::stream(source.as_fd(), content, buffer, |_, _| Ok(()))
+    reading::stream(source.as_fd(), content, buffer, |_, _| Ok::<_, Damage>(()))?;
+    let mut hole = 0;
+    for extent in content.extents.iter().flatten() {
+        zeros(source.as_fd(), hole..extent.offset, buffer)?;
+        hole = extent.offset.saturating_add(extent.length);
+    }
+    match &content.extents {
+        Some(_) => zeros(source.as_fd(), hole..content.size, buffer),
+        None => Ok(()),
+    }
+}
+
+/// Nothing but zeros may be where the image has a hole. A file system may store some of them.
+fn zeros(source: BorrowedFd<'_>, hole: Range<u64>, buffer: &mut [u8]) -> Result<(), Damage> {
+    let mut at = hole.start;
+    while at < hole.end {
+        at = match seek(source, SeekFrom::Data(at)) {
+            Ok(data) if data < hole.end => data,
+            Ok(_) | Err(Errno::NXIO) => return Ok(()),
+            Err(error) => return Err(Damage::Unreadable(error)),
+        };
+        let length = usize::try_from(hole.end - at).unwrap_or(usize::MAX).min(buffer.len());
+        let read = pread(source, buffer.get_mut(..length).unwrap_or_default(), at);
+        let read = read.map_err(Damage::Unreadable)?;
+        if read == 0 || buffer.iter().take(read).any(|byte| *byte != 0) {
+            return Err(Damage::Content);
+        }
+        at += read as u64;
+    }
+    Ok(())
 }
 
 fn metadata(stat: &Stat, wanted: &Entry, wrong: &mut Vec<Difference>) {
@@ -319,7 +351,8 @@ fn xattrs(
         return Ok(Vec::new());
     }
     let mut differ = Vec::new();
-    let found: Vec<&[u8]> = names.split(|b| *b == 0).filter(|name| !name.is_empty()).collect();
+    let names = names.split(|b| *b == 0).filter(|name| !name.is_empty());
+    let found: Vec<&[u8]> = names.filter(|name| !name.starts_with(XFS_ACL)).collect();
     for name in &found {
         let mut value = Vec::with_capacity(XATTRS);
         lgetxattr(at.as_slice(), *name, spare_capacity(&mut value))?;

@@ -21,8 +21,7 @@ use rustix::{
 };
 
 use super::{
-    Damage, InstallError,
-    file,
+    Damage, InstallError, file,
     flush::Flusher,
     kept,
     metadata::Metadata,

@@ -33,8 +33,8 @@ use std::{
 use gse_protocol::Index;
 use rustix::fs::{fstatvfs, syncfs};
 
-use contents::{Contents, Sources};
 pub use compare::{Compared, Difference, compare};
+use contents::{Contents, Sources};
 pub use damage::{Damage, Damaged};
 pub use error::{InstallError, SourceError};
 pub use local::LocalTree;
