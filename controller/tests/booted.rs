@@ -313,9 +313,9 @@ fn whatever_is_changed_in_a_system_is_found() {
         "/home/user/notes: other extended attributes (user.colour)",
         "/tmp: a link instead of a directory",
         "/usr/after: 4 bytes instead of 5",
-        "/usr/share/extra\\u{1b}[31m: not in the image",
         "/var/hole-only: other content",
         "/var/holes: a directory instead of a file",
+        "/usr/share/extra\\u{1b}[31m: not in the image",
         "/var/more: not in the image",
     ];
     let mut said = machine.verify(Which::Running);

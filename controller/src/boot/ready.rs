@@ -49,7 +49,8 @@ impl Ready {
     pub fn store(&self, log: &Log) -> Result<()> {
         let mut stored = self.clone();
         stored.report.phases = log.timings();
-        let json = serde_json::to_vec(&stored).context("writing down which system to start")?;
+        let json =
+            serde_json::to_vec_pretty(&stored).context("writing down which system to start")?;
         fs::write(FILE, json).with_context(|| format!("writing {FILE}"))
     }
 

@@ -1,29 +1,22 @@
-//! `fallback.toml`: the last time that a system of this machine gave way to another, and why.
+//! `fallback.json`: the last time that a system of this machine gave way to another, and why.
 //!
 //! A file of its own, because nothing is decided by it: one that is damaged takes no system away. Every slot that
-//! is written gets a copy of it, as of what is refused, so that it outlasts the slot that failed.
+//! is written gets a copy of it, as of what is refused, so that it outlasts the slot that failed. It is in JSON because
+//! it is in `boot.json` too.
 
 use gse_protocol::Serial;
 use serde::{Deserialize, Serialize};
 
-/// The version of the format.
-const FORMAT: u32 = 1;
-
 /// A system that gave way to another, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Fallback {
-    /// The version of this file's format: 1.
-    pub(super) format: u32,
     /// Rises by one with each fallback of this machine: of the records of several slots, the highest is the last.
     pub number: u64,
     /// When, in seconds since 1970 by the machine's clock.
     pub time: u64,
     /// The version of the system that gave way; none where nothing was left of it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
     /// Its serial.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub serial: Option<Serial>,
     /// Why: a sentence.
     pub why: String,
@@ -39,6 +32,6 @@ impl Fallback {
     ) -> Self {
         let number = last.map_or(0, |last| last.number).saturating_add(1);
         let (version, serial) = failed.unzip();
-        Self { format: FORMAT, number, time, version, serial, why }
+        Self { number, time, version, serial, why }
     }
 }

@@ -274,9 +274,11 @@ pub struct Records {
 
 const SLOT: &str = "slot.toml";
 const CYCLE: &str = "cycle.toml";
-const FALLBACK: &str = "fallback.toml";
+/// The most bytes that any of the machine's own records has.
+const MAX_RECORD: u64 = 64 << 10;
+const FALLBACK: &str = "fallback.json";
 
-/// The TOML files.
+/// The two TOML files.
 trait Record: Serialize + DeserializeOwned {
     fn format(&self) -> u32;
 }
@@ -288,12 +290,6 @@ impl Record for SlotRecord {
 }
 
 impl Record for CycleRecord {
-    fn format(&self) -> u32 {
-        self.format
-    }
-}
-
-impl Record for Fallback {
     fn format(&self) -> u32 {
         self.format
     }
@@ -393,20 +389,27 @@ impl Records {
         self.set_record(CYCLE, record)
     }
 
-    /// `fallback.toml`; none if this machine never fell back, as far as this slot knows.
+    /// `fallback.json`; none if this machine never fell back, as far as this slot knows.
     ///
     /// # Errors
     /// `Broken` if it makes no sense.
     pub fn fallback(&self) -> Result<Option<Fallback>, RecordError> {
-        self.record(FALLBACK)
+        let Some(bytes) = self.read(FALLBACK, MAX_RECORD)? else { return Ok(None) };
+        let broken = |e: serde_json::Error| RecordError::Broken {
+            path: self.path.join(FALLBACK),
+            why: e.to_string(),
+        };
+        serde_json::from_slice(&bytes).map(Some).map_err(broken)
     }
 
-    /// Writes `fallback.toml`.
+    /// Writes `fallback.json`.
     ///
     /// # Errors
     /// Those of writing.
     pub fn set_fallback(&self, record: &Fallback) -> Result<(), RecordError> {
-        self.set_record(FALLBACK, record)
+        let json = serde_json::to_vec_pretty(record)
+            .map_err(|e| self.io("writing", FALLBACK, io::Error::other(e)))?;
+        self.write(FALLBACK, &json)
     }
 
     /// The bytes of a published file; none if it is missing.
@@ -426,7 +429,7 @@ impl Records {
     }
 
     fn record<R: Record>(&self, name: &str) -> Result<Option<R>, RecordError> {
-        let Some(bytes) = self.read(name, 64 << 10)? else { return Ok(None) };
+        let Some(bytes) = self.read(name, MAX_RECORD)? else { return Ok(None) };
         let broken = |why| RecordError::Broken { path: self.path.join(name), why };
         let text = String::from_utf8(bytes).map_err(|_| broken("it is no UTF-8".to_owned()))?;
         parse(&text).map(Some).map_err(broken)
@@ -515,8 +518,14 @@ mod tests {
         let failed = Some(("2".to_owned(), Serial(2)));
         let second = Fallback::after(Some(&first), 6, failed, "it never came up".to_owned());
         assert_eq!((first.number, second.number), (1, 2));
+        let dir = tempfile::tempdir().unwrap();
+        let records = Records::create(dir.path()).unwrap();
+        assert_eq!(records.fallback().unwrap(), None);
         for record in [first, second] {
-            assert_eq!(parse(&toml::to_string(&record).unwrap()), Ok(record));
+            records.set_fallback(&record).unwrap();
+            assert_eq!(records.fallback().unwrap(), Some(record));
         }
+        records.write(FALLBACK, b"{").unwrap();
+        assert!(matches!(records.fallback(), Err(RecordError::Broken { .. })));
     }
 }

@@ -1,7 +1,7 @@
 //! A tree beside the signed index that it was made from.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     fmt,
     ops::Range,
     os::fd::{AsFd as _, AsRawFd as _, BorrowedFd},
@@ -113,7 +113,7 @@ pub struct Compared {
     pub entries: usize,
     /// Of these, the files that the configuration has changed: the image's own copies of them were compared.
     pub kept: usize,
-    /// Each path below the root, and how it differs, in the order of the paths.
+    /// Each path below the root, and how it differs: in the order of the index, and then what it does not have.
     pub differences: Vec<(Vec<u8>, Difference)>,
 }
 
@@ -132,7 +132,8 @@ pub fn compare(
     let meter = Meter::new(progress);
     let numbers: Vec<u32> = (0..).take(index.entries.len()).collect();
     meter.expect(numbers.iter().filter_map(|n| plan::file(index, *n)).map(|f| f.1.stored()).sum());
-    let found = Mutex::new(Vec::new());
+    // By the number of the entry.
+    let found = Mutex::new(vec![Vec::new(); index.entries.len()]);
     each(cores, NODES, &numbers, || {
         let mut look = Look {
             index,
@@ -147,8 +148,10 @@ pub fn compare(
             let Some(entry) = index.entries.get(number as usize) else { return Ok(()) };
             let differences = look.entry(number, entry);
             if !differences.is_empty() {
-                let named = differences.into_iter().map(|d| (entry.path.clone(), d));
-                found.lock().unwrap_or_else(PoisonError::into_inner).extend(named);
+                let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(place) = found.get_mut(number as usize) {
+                    *place = differences;
+                }
             }
             if let Kind::File(content) = &entry.kind {
                 meter.add(content.stored());
@@ -156,10 +159,12 @@ pub fn compare(
             Ok(())
         }
     })?;
-    let mut differences = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let mut differences = Vec::new();
+    for (entry, found) in index.entries.iter().zip(found) {
+        differences.extend(found.into_iter().map(|difference| (entry.path.clone(), difference)));
+    }
     extra(index, tree, &mut differences);
-    // What one entry has keeps its order.
-    differences.sort_by(|(a, _), (b, _)| a.cmp(b));
     Ok(Compared { entries: index.entries.len(), kept: kept.len(), differences })
 }
 
@@ -368,16 +373,16 @@ fn xattrs(
 /// What is in the tree, and neither in the index nor the configuration's. Directories that cannot be read were told of
 /// already.
 fn extra(index: &Index, tree: &LocalTree, differences: &mut Vec<(Vec<u8>, Difference)>) {
-    let entries = index.entries.iter();
-    let known: HashSet<&[u8]> = entries.map(|entry| entry.path.as_slice()).collect();
+    let paths = index.entries.iter().map(|entry| entry.path.as_slice());
+    let known: HashMap<&[u8], &[u8]> = paths.map(|path| (path, path)).collect();
     let configured = configured(index, &tree.applied);
     let is_directory = |entry: &&Entry| entry.kind == Kind::Directory;
     let directories = index.entries.iter().filter(is_directory).map(|entry| &entry.path);
-    let others = configured.iter().filter(|path| !known.contains(path.as_slice()));
+    let others = configured.keys().filter(|path| !known.contains_key(path.as_slice()));
     for directory in directories.chain(others) {
         for path in names(tree.root.as_fd(), directory) {
             let own = path == RECORDS || path == LOST_AND_FOUND;
-            if !own && !known.contains(path.as_slice()) && !configured.contains(&path) {
+            if !own && !known.contains_key(path.as_slice()) && !configured.contains_key(&path) {
                 differences.push((path, Difference::Extra));
             }
         }

@@ -4,7 +4,7 @@
 //! the index names each file by where it really is. The image's own links, which are in the
 //! index too, lead from the one to the other.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use gse_protocol::{
     Index,
@@ -24,20 +24,21 @@ pub(super) fn copies<'a>(index: &Index, applied: &'a Applied) -> HashMap<u32, &'
     if kept.is_empty() {
         return HashMap::new();
     }
-    let links: Links<'_> = index.entries.iter().filter_map(link).collect();
-    let real: HashMap<Vec<u8>, &str> = kept
-        .into_iter()
-        .filter_map(|path| Some((really(&links, path.as_bytes())?, path)))
-        .collect();
+    let real = real(index, kept.into_iter());
     let entries = (0..).zip(&index.entries);
     entries.filter_map(|(number, entry)| Some((number, *real.get(&entry.path)?))).collect()
 }
 
-/// Where the paths really are that the configuration has put something at, files and directories.
-pub(super) fn configured(index: &Index, applied: &Applied) -> HashSet<Vec<u8>> {
-    let links: Links<'_> = index.entries.iter().filter_map(link).collect();
+/// Where the paths really are that the configuration has put something at, files and directories, and what it calls
+/// them.
+pub(super) fn configured<'a>(index: &Index, applied: &'a Applied) -> HashMap<Vec<u8>, &'a str> {
     let paths = applied.file.keys().chain(&applied.directory);
-    paths.filter_map(|path| really(&links, path.as_bytes())).collect()
+    real(index, paths.map(String::as_str))
+}
+
+fn real<'a>(index: &Index, paths: impl Iterator<Item = &'a str>) -> HashMap<Vec<u8>, &'a str> {
+    let links: Links<'_> = index.entries.iter().filter_map(link).collect();
+    paths.filter_map(|path| Some((really(&links, path.as_bytes())?, path))).collect()
 }
 
 type Links<'i> = HashMap<&'i [u8], &'i [u8]>;

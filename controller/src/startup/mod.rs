@@ -48,22 +48,26 @@ impl Verdict {
         let json = serde_json::to_vec_pretty(self).context("writing down how the startup went")?;
         files::replace(&path, &json, 0o644).with_context(|| format!("writing {}", path.display()))
     }
+}
 
-    /// What was left; none while the startup is not over.
-    pub fn load(info: &Path) -> Result<Option<Self>> {
-        let path = info.join(VERDICT);
-        let reading = || format!("reading {}", path.display());
-        match fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).with_context(reading),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(e).with_context(reading),
-        }
-    }
+/// Whether the system is up, and why it is not, as [`Verdict::store`] left it; none while the startup is not over.
+pub fn verdict(info: &Path) -> Result<Option<(bool, Option<String>)>> {
+    let path = info.join(VERDICT);
+    let reading = || format!("reading {}", path.display());
+    let bytes = match fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(e).with_context(reading),
+    };
+    let found: serde_json::Value = serde_json::from_slice(&bytes).with_context(reading)?;
+    let up = found.get("up").and_then(|up| up.as_bool()).unwrap_or_default();
+    let reason = found.get("reason").and_then(|reason| reason.as_str());
+    Ok(Some((up, reason.map(str::to_owned))))
 }
 
 /// The last thing before the handover: what watches over the startup is set up.
 pub fn begin(root: &Path, health: &Health, cmdline: &CmdLine, log: &Log) -> Result<()> {
-    let policy = serde_json::to_vec(health).context("writing down the health policy")?;
+    let policy = serde_json::to_vec_pretty(health).context("writing down the health policy")?;
     let path = Path::new(RUN_DIR).join(POLICY);
     fs::write(&path, policy).with_context(|| format!("writing {}", path.display()))?;
     if let Some(seconds) = panic_time(health, cmdline) {

@@ -57,7 +57,7 @@ fn a_slot_that_is_lost_is_made_again_and_the_machine_remembers_why_it_fell_back(
     // The copy that is made at the next start knows of it too, and so does what comes after that.
     let copied = ["cloning version 1 into /dev/vda2", "last fallback   ", why, BACKUP];
     boot(&lab, &disk, &copied);
-    assert!(disk::mount(&disk, 2).text(".gse/fallback.toml").contains(why));
+    assert!(disk::mount(&disk, 2).text(".gse/fallback.json").contains(why));
 
     disk::destroy(&disk, 2);
     boot(&lab, &disk, &copied);
