@@ -246,6 +246,8 @@ fn an_installed_and_configured_system_is_as_it_was_signed_on_each_filesystem() {
             ("etc/new/file", "added"),
         ];
         configure_with(&machine.root(), &gse, &changes);
+        // What a power cut leaves of a file that was being written.
+        fs::write(machine.root().join("etc/new/file.gse-new"), "ad").unwrap();
         let said = machine.verify(Which::Running);
         assert_eq!(said.len(), 1, "{said:#?}");
         assert!(said[0].starts_with("version 1: ") && said[0].contains("as they were signed (2 "));

@@ -30,6 +30,7 @@ use super::{
     reading,
     threads::each,
 };
+use crate::files;
 
 /// What mkfs makes at the top of an ext4.
 const LOST_AND_FOUND: &[u8] = b"lost+found";
@@ -381,8 +382,10 @@ fn extra(index: &Index, tree: &LocalTree, differences: &mut Vec<(Vec<u8>, Differ
     let others = configured.keys().filter(|path| !known.contains_key(path.as_slice()));
     for directory in directories.chain(others) {
         for path in names(tree.root.as_fd(), directory) {
-            let own = path == RECORDS || path == LOST_AND_FOUND;
-            if !own && !known.contains_key(path.as_slice()) && !configured.contains_key(&path) {
+            // What a power cut may have left of a file of the configuration counts as that.
+            let name = path.strip_suffix(files::NEW.as_bytes()).unwrap_or(&path);
+            let own = path == RECORDS || path == LOST_AND_FOUND || configured.contains_key(name);
+            if !own && !known.contains_key(path.as_slice()) {
                 differences.push((path, Difference::Extra));
             }
         }
