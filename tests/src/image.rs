@@ -132,6 +132,10 @@ fn by_gse(lab: &Lab, modules: &str, dracut: Option<PathBuf>) -> PathBuf {
     ]);
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     gse(lab, &words, &scripts, dracut.as_deref());
+    let list = Command::new("cpio").args(["-t", "--quiet", "-F"]).arg(&image).output().unwrap();
+    let names = String::from_utf8_lossy(&list.stdout).into_owned();
+    let has_systemd = names.lines().any(|name| name.ends_with("lib/systemd/systemd"));
+    assert_eq!(has_systemd, modules.contains("systemd"), "{modules}");
     image
 }
 

@@ -10,7 +10,7 @@ use super::{Slot, boot_report, date::Date};
 use crate::{
     disk::{fallback, records::CycleState},
     report::{Backup, Place},
-    startup,
+    startup::{self, Brief},
 };
 
 /// How the running system is.
@@ -84,10 +84,10 @@ pub fn status(place: &Place) -> Result<Status> {
     let report = boot_report(place)?;
     let policy = startup::policy(&place.info)?;
     let cycle = Slot::running(place, &report)?.records()?.cycle()?;
-    let (health, reason) = match startup::verdict(&place.info)? {
+    let (health, reason) = match Brief::load(&place.info)? {
         None => (Health::Starting, None),
-        Some((true, _)) => (Health::Healthy, None),
-        Some((false, reason)) => (Health::Unhealthy, reason),
+        Some(Brief { up: true, .. }) => (Health::Healthy, None),
+        Some(Brief { reason, .. }) => (Health::Unhealthy, reason),
     };
     let life = cycle.map(|cycle| cycle.life());
     let counted = life.filter(|_| policy.require_report);

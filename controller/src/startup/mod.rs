@@ -50,19 +50,27 @@ impl Verdict {
     }
 }
 
-/// Whether the system is up, and why it is not, as [`Verdict::store`] left it; none while the startup is not over.
-pub fn verdict(info: &Path) -> Result<Option<(bool, Option<String>)>> {
-    let path = info.join(VERDICT);
-    let reading = || format!("reading {}", path.display());
-    let bytes = match fs::read(&path) {
-        Ok(bytes) => bytes,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(e).with_context(reading),
-    };
-    let found: serde_json::Value = serde_json::from_slice(&bytes).with_context(reading)?;
-    let up = found.get("up").and_then(|up| up.as_bool()).unwrap_or_default();
-    let reason = found.get("reason").and_then(|reason| reason.as_str());
-    Ok(Some((up, reason.map(str::to_owned))))
+/// What is short in a [`Verdict`].
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Brief {
+    /// Whether the system is up and well.
+    pub up: bool,
+    /// Why it is not.
+    #[serde(default)]
+    pub reason: Option<String>,
+}
+
+impl Brief {
+    /// What [`Verdict::store`] left; none while the startup is not over.
+    pub fn load(info: &Path) -> Result<Option<Self>> {
+        let path = info.join(VERDICT);
+        let reading = || format!("reading {}", path.display());
+        match fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).with_context(reading),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e).with_context(reading),
+        }
+    }
 }
 
 /// The last thing before the handover: what watches over the startup is set up.
