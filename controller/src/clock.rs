@@ -43,6 +43,11 @@ pub fn raise_to(floor: u64) -> Result<bool, ClockError> {
     }
 }
 
+/// What the machine's clock says, in seconds since 1970.
+pub fn now() -> u64 {
+    u64::try_from(clock_gettime(ClockId::Realtime).tv_sec).unwrap_or_default()
+}
+
 /// What the clock is to be set to, if it is to be.
 fn decide(now: i64, floor: u64) -> Option<i64> {
     let floor = i64::try_from(floor).ok()?;

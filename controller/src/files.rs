@@ -7,6 +7,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
+/// What is added to the name of a file until it takes the place of another.
+pub const NEW: &str = ".gse-new";
+
 /// Replaces `path` by `bytes`: written beside it, synced, renamed; then the directory is synced.
 pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     replace_owned(path, bytes, mode, None)
@@ -61,6 +64,6 @@ pub fn sync_parent(path: &Path) -> io::Result<()> {
 
 fn beside(path: &Path) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".gse-new");
+    name.push(NEW);
     path.with_file_name(name)
 }

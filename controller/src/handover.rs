@@ -27,7 +27,7 @@ impl Handover {
 
     /// Leaves it for the supervisor.
     pub fn store(&self) -> io::Result<()> {
-        fs::write(FILE, serde_json::to_vec(self)?)
+        fs::write(FILE, serde_json::to_vec_pretty(self)?)
     }
 
     /// What the worker left.

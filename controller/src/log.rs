@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 
 /// Writes to the console (standard output) and to `/dev/kmsg` where there is one.
 pub struct Log {
+    /// Standard output has the answer to a question: lines go to standard error.
+    aside: bool,
     kmsg: Option<Mutex<File>>,
     debug: bool,
     started: Instant,
@@ -46,8 +48,14 @@ impl Log {
         Self::with_kmsg(false, None)
     }
 
+    /// As [`Log::console`], on standard error: for a program whose answer is on standard output.
+    pub fn aside() -> Self {
+        Self { aside: true, ..Self::console() }
+    }
+
     fn with_kmsg(debug: bool, kmsg: Option<File>) -> Self {
         Self {
+            aside: false,
             kmsg: kmsg.map(Mutex::new),
             debug,
             started: Instant::now(),
@@ -115,13 +123,20 @@ impl Log {
         }
         drop(guard);
         // Not for the kernel log, which it would fill.
-        let _ = writeln!(std::io::stdout().lock(), "gse: {line}");
+        self.show(&line);
+    }
+
+    fn show(&self, line: &dyn Display) {
+        // Where there is no console left, nobody can be told about that either.
+        let _ = match self.aside {
+            true => writeln!(std::io::stderr().lock(), "gse: {line}"),
+            false => writeln!(std::io::stdout().lock(), "gse: {line}"),
+        };
     }
 
     fn write(&self, level: u8, line: &dyn Display, console: bool) {
-        // Where there is no console or kernel log left, nobody can be told about that either.
         if console {
-            let _ = writeln!(std::io::stdout().lock(), "gse: {line}");
+            self.show(line);
         }
         // The kernel shows its log on the same console, up to level 6: not what stands there already.
         let level = if console { 7 } else { level };

@@ -2,9 +2,10 @@
 
 use std::{env, fs, io::Write as _, path::Path, process::ExitCode, sync::Arc};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use gse_controller::{
     boot::{self, Host, Ready},
+    booted::{self, verify::Which},
     cmdline::CmdLine,
     dracut::{self, Stage},
     log::{self, Log},
@@ -12,7 +13,10 @@ use gse_controller::{
     rescue, shutdown, supervisor, switch_root, watchdog,
 };
 
-const USAGE: &str = "usage: gse-controller up|closed|dracut HOOK
+const USAGE: &str = "usage: gse-controller status|verify|up|closed|dracut HOOK
+  status [--json]    which system runs, how it is, when and why this machine last fell back, what its backup is
+  verify [--backup]  compares the installed system (or the backup) with what was signed, and lists what differs;
+                     ends with 0 if nothing does, 1 if something does, 2 if it could not be found out
   up       this system has come up (called by a service that the controller installs)
   closed   this system is about to be switched off (likewise)
   dracut   in an initramfs of dracut's: its hooks are cmdline, pre-mount, mount, pre-pivot, emergency
@@ -52,15 +56,32 @@ fn main() -> ExitCode {
         "guard" => watchdog::run(),
         "up" => up(),
         "closed" => closed(),
+        "status" => match words.next().as_deref() {
+            None => status(false),
+            Some("--json") => status(true),
+            Some(_) => return usage(),
+        },
+        "verify" => {
+            let which = match words.next().as_deref() {
+                None => Which::Running,
+                Some("--backup") => Which::Backup,
+                Some(_) => return usage(),
+            };
+            return verify(which);
+        }
         _ => return usage(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            let _ = writeln!(std::io::stderr(), "gse-controller {word}: {}", log::reason(&e));
+            complain(&word, &e);
             ExitCode::FAILURE
         }
     }
+}
+
+fn complain(word: &str, error: &anyhow::Error) {
+    let _ = writeln!(std::io::stderr(), "gse-controller {word}: {}", log::reason(error));
 }
 
 fn usage() -> ExitCode {
@@ -113,6 +134,30 @@ fn closed() -> Result<()> {
     report::close(&Place::booted(), &Log::console())?;
     tell("this system is closed");
     Ok(())
+}
+
+/// From the booted system: a person asks how it is.
+fn status(json: bool) -> Result<()> {
+    let status = booted::status::status(&Place::booted())?;
+    let text = if json { status.json()? } else { status.to_string() };
+    writeln!(std::io::stdout(), "{}", text.trim_end()).context("writing the answer")
+}
+
+/// From the booted system: a person asks whether it is what was signed.
+fn verify(which: Which) -> ExitCode {
+    let verified = booted::verify::verify(&Place::booted(), which, &Log::aside());
+    let told = verified.and_then(|verified| {
+        writeln!(std::io::stdout(), "{verified}").context("writing the answer")?;
+        Ok(verified.is_whole())
+    });
+    match told {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(e) => {
+            complain("verify", &e);
+            ExitCode::from(2)
+        }
+    }
 }
 
 /// A line on the booted system's console.

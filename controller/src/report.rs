@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     disk::{
+        fallback::Fallback,
         mount::{Access, mount_top},
         records::{CycleState, Records},
     },
@@ -23,6 +24,8 @@ use crate::{
 /// What the boot was, for the booted system: `/run/gse/boot.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BootReport {
+    /// The slot's label: `SYSFS`, or `BACKUPFS` where SYSFS could not be started this time.
+    pub label: String,
     /// The slot's partition.
     pub device: String,
     /// Its filesystem.
@@ -35,8 +38,29 @@ pub struct BootReport {
     pub config_serial: u64,
     /// What the configuration has something for, and is left alone on this machine.
     pub left_alone: Vec<String>,
+    /// The system that takes over when this one fails.
+    pub backup: Option<Backup>,
+    /// The last time that a system of this machine gave way to another.
+    pub fallback: Option<Fallback>,
+    /// The keys by which releases and images are signed, as `sources.toml` has them.
+    pub keys: Vec<String>,
     /// How long each phase took.
     pub phases: Vec<PhaseTime>,
+}
+
+/// BACKUPFS, as it was when the system was started: nobody changes it while that runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Backup {
+    /// Its partition.
+    pub device: String,
+    /// Its filesystem.
+    pub filesystem: Filesystem,
+    /// Of its release.
+    pub version: String,
+    /// Of its release.
+    pub serial: u64,
+    /// How far it came in its life cycle; none where that record is missing or damaged.
+    pub state: Option<CycleState>,
 }
 
 /// The file's name in [`RUN_DIR`].
@@ -66,7 +90,11 @@ impl BootReport {
         fs::write(&path, json).with_context(|| format!("writing {}", path.display()))
     }
 
-    fn load(info: &Path) -> Result<Self> {
+    /// What the controller left when it started this system.
+    ///
+    /// # Errors
+    /// There is none: the controller did not start this system.
+    pub fn load(info: &Path) -> Result<Self> {
         let path = info.join(FILE);
         let bytes = fs::read(&path).with_context(|| {
             format!("reading {}: was this system started by the controller?", path.display())

@@ -14,6 +14,18 @@ use crate::{mount, shutdown, supervisor::RUN_DIR, switch_root::check_init};
 /// Where the booted system finds the controller.
 pub const PROGRAM: &str = "/run/gse/gse-controller";
 
+/// Has nothing but the program, by its name: for a person's PATH.
+const BIN: &str = "/run/gse/bin";
+
+// Debian's and Gentoo's /etc/profile read all of /etc/profile.d.
+const PROFILE: &str = "\
+# Lets root type `gse-controller status`. Written by the GSE controller at each start.
+case :$PATH: in
+*:/run/gse/bin:*) ;;
+*) PATH=$PATH:/run/gse/bin ;;
+esac
+";
+
 /// Where systemd looks for what is to end the machine's life.
 const EXIT_ROOT: &str = "/run/initramfs";
 
@@ -95,6 +107,7 @@ ExecStart=/run/gse/gse-controller up
 /// Writes the services into the `/etc` of the system at `root`.
 pub fn install(root: &Path) -> Result<()> {
     let etc = root.join("etc");
+    write(&etc.join("profile.d/gse.sh"), PROFILE, 0o644)?;
     for manager in Manager::of(root) {
         match manager {
             Manager::OpenRc => openrc(&etc)?,
@@ -119,11 +132,21 @@ fn systemd(units: &Path) -> Result<()> {
     link("../gse-up.service", &units.join("default.target.wants/gse-up.service"))
 }
 
+/// Leaves a copy of this program for the booted system, which reports to it.
+pub fn leave_program() -> Result<()> {
+    fs::copy("/proc/self/exe", PROGRAM).with_context(|| format!("copying to {PROGRAM}"))?;
+    link(PROGRAM, &Path::new(BIN).join("gse-controller"))
+}
+
 /// Has systemd, after everything is ended and unmounted, start this program in the place of the system.
 pub fn prepare_shutdown() -> Result<()> {
     let run = Path::new(RUN_DIR);
     link("gse-controller", &run.join(shutdown::NAME))?;
     let exit_root = Path::new(EXIT_ROOT);
+    if mount::is_mount_point(exit_root) {
+        // From a start that failed.
+        return Ok(());
+    }
     fs::create_dir_all(exit_root).with_context(|| format!("making {EXIT_ROOT}"))?;
     Ok(mount::bind(run, exit_root)?)
 }

@@ -15,10 +15,12 @@ use nix::sys::reboot::{RebootMode, reboot};
 use rustix::process::{Pid, WaitOptions};
 
 use crate::{
+    boot,
     handover::Handover,
     log::Log,
     mount::{self, MountFlags, NEW_ROOT},
     rescue::{self, Choice},
+    startup::guard,
     switch_root,
 };
 
@@ -41,6 +43,10 @@ pub fn run() -> ! {
             Err(why) => why,
         };
         rescue(&why, &log);
+        if !Path::new(boot::CONFIG_D).exists() {
+            // The initramfs was given up already, so there is nothing to try again with.
+            reboot_now();
+        }
         if let Err(e) = mount::detach_below(Path::new(NEW_ROOT)) {
             log.warn(e);
         }
@@ -63,6 +69,7 @@ pub(crate) fn attempt(words: &[&str]) -> Result<(), String> {
 /// Tells the person why there is no system. Comes back when the boot is to be tried again.
 pub(crate) fn rescue(why: &str, log: &Log) {
     let _ = fs::write(FAILURE, why);
+    guard::end(Path::new(RUN_DIR));
     let choice = match run_child(&["rescue"]) {
         Ok(status) => status.code().and_then(Choice::from_code),
         Err(_) => None,

@@ -19,33 +19,15 @@ use std::{
 use common::{
     disk::{self, Disk},
     pack::{self, Image},
+    system::{configure, image_file, install_on},
     tree,
 };
-use gse_controller::{
-    configure,
-    install::{
-        Damage, FileSource, FrameSource, InstallError, Limits, LocalTree, Origin, Report,
-        SourceError, clone, install,
-    },
-    log::Log,
+use gse_controller::install::{
+    Damage, FileSource, FrameSource, InstallError, Limits, LocalTree, Origin, Report, SourceError,
+    clone,
 };
-use gse_protocol::{
-    config::{Machines, bundle, machines::Identity, system::Desired},
-    index::PlacedFrame,
-};
+use gse_protocol::index::PlacedFrame;
 use proptest::prelude::*;
-
-fn image_file(image: &Image) -> FileSource {
-    let mut file = tempfile::tempfile().unwrap();
-    file.write_all(&image.tar_zst).unwrap();
-    FileSource::new(file)
-}
-
-fn install_on(image: &Image, root: &Path) {
-    let directory = File::open(root).unwrap();
-    let limits = Limits::default();
-    install(&image.index, &mut image_file(image), directory.as_fd(), &|_| {}, &limits).unwrap();
-}
 
 /// Clones `source`, whose records are in its `.gse`.
 fn clone_to(
@@ -57,18 +39,6 @@ fn clone_to(
     let tree = LocalTree::open(source, &source.join(".gse")).unwrap();
     let root = File::open(target).unwrap();
     clone(&image.index, &tree, fallback, root.as_fd(), &|_, _| {}, &Limits::default())
-}
-
-/// Puts these files into an installed system, as phase 7 does.
-fn configure(root: &Path, files: &[(&str, &str)]) {
-    let gse = root.join(".gse");
-    fs::create_dir_all(&gse).unwrap();
-    let file = |text: &str| bundle::File { mode: 0o600, bytes: text.as_bytes().to_vec() };
-    let files: bundle::Files =
-        files.iter().map(|(path, text)| (format!("files/{path}"), file(text))).collect();
-    let desired = Desired::new(&files, &Machines::default(), &Identity::default()).unwrap();
-    let points = ["user-data".to_owned()];
-    configure::bring(root, &gse, &desired, &points, &Log::console()).unwrap();
 }
 
 /// A system with a file of each kind that is copied in its own way, and what it is an image of.

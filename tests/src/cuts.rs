@@ -50,6 +50,8 @@ pub struct Verdict {
     pub outcome: Outcome,
     /// The files of BOOTFS and USERDATAFS, where they are made: digests by path.
     pub places: BTreeMap<String, BTreeMap<String, String>>,
+    /// What the system that is started knows of the machine's last fallback: which version gave way, and why.
+    pub fallback: Option<String>,
     /// What is not as it must be, whatever the machine does.
     pub wrong: Vec<String>,
 }

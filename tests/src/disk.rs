@@ -110,6 +110,13 @@ pub fn slot_labels(disk: &Disk) -> [String; 2] {
     [2, 3].map(|number| labels.get(&number).cloned().unwrap_or_default())
 }
 
+/// Overwrites the first megabyte of the partition with this number, from 1: an ext4 is lost with it.
+pub fn destroy(disk: &Disk, number: usize) {
+    let (start, _) = partitions(disk)[number - 1];
+    let image = File::options().write(true).open(&disk.image).unwrap();
+    image.write_all_at(&[0xA5; 1 << 20], start).unwrap();
+}
+
 /// Mounts the partition with this number, from 1; of btrfs the top-level subvolume.
 pub fn mount(disk: &Disk, number: usize) -> Mounted {
     let device = partition(disk, number);

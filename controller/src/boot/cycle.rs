@@ -7,7 +7,7 @@ use gse_protocol::{Release, config::Bundle, config::boot::Answer};
 
 use super::{
     Machine,
-    new_system::{self, SignedIndex},
+    new_system::{self, Past, SignedIndex},
     online::Server,
     ready::{Failed, Ready},
     slots::Slots,
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     console::{self, Input},
-    decide::{self, Cause, Keep, Next, NothingToBoot, Policy, Step, Why},
+    decide::{self, Cause, GivesWay, Keep, Next, NothingToBoot, Policy, Step, Why},
     facts::{Content, Facts, Offer, Role, Slot, SlotId},
     log::{Log, reason},
 };
@@ -62,9 +62,9 @@ impl<'a> Course<'a> {
     /// Takes note of systems that an earlier call of this program made ready, but that could not be started.
     pub(super) fn recall(&mut self, failed: &[Failed]) {
         for Failed { ready, why } in failed {
-            let device = ready.device().display().to_string();
             let slots = self.facts.slots.iter_mut().enumerate();
-            let Some((number, slot)) = slots.into_iter().find(|(_, slot)| slot.device == device)
+            let Some((number, slot)) =
+                slots.into_iter().find(|(_, slot)| slot.device == ready.device())
             else {
                 continue;
             };
@@ -80,6 +80,10 @@ impl<'a> Course<'a> {
         loop {
             let (slot, why) = self.choose().map_err(|nothing| self.hopeless(nothing))?;
             self.announce(slot, &why)?;
+            if let Why::Instead(why) = why {
+                let from = self.facts.with_role(Role::System).next().map(|(id, _)| id);
+                self.note(&GivesWay { to: slot, from, why });
+            }
             let ready = self.make_ready(slot);
             match ready.and_then(|ready| start(&ready, &self.machine.log)) {
                 Ok(()) => return Ok(()),
@@ -125,6 +129,12 @@ impl<'a> Course<'a> {
                     .warn(format_args!("{content} on {device} is unhealthy: {ailment}"));
             }
         }
+        if let Some(gives_way) = decide::gives_way(&self.facts, step, cause) {
+            if *cause == Cause::Settling {
+                self.machine.log.warn(format_args!("{}; the backup takes over", gives_way.why));
+            }
+            self.note(&gives_way);
+        }
         let log = &self.machine.log;
         let done = match step {
             Step::Relabel(..) | Step::Refuse(..) => self.effect(step),
@@ -136,6 +146,13 @@ impl<'a> Course<'a> {
         match done {
             Ok(()) => {}
             Err(e) => self.failed(step, e),
+        }
+    }
+
+    /// A fallback that cannot be written down takes place all the same.
+    fn note(&mut self, gives_way: &GivesWay) {
+        if let Err(e) = self.slots.note(gives_way, &self.facts) {
+            self.machine.log.warn(reason(&e));
         }
     }
 
@@ -173,7 +190,8 @@ impl<'a> Course<'a> {
         let mut slot = self.slots.take(id)?;
         let device = slot.device().display();
         self.machine.log.info(format_args!("installing {name} {version} into {device}"));
-        new_system::install(self.machine, server, index, &self.facts, &mut slot)?;
+        let past = Past { facts: &self.facts, fallback: self.slots.fallback() };
+        new_system::install(self.machine, server, index, past, &mut slot)?;
         self.slots.put_back(id, slot);
         Ok(())
     }
@@ -187,7 +205,7 @@ impl<'a> Course<'a> {
             self.machine,
             self.config,
             self.server,
-            &self.facts,
+            Past { facts: &self.facts, fallback: self.slots.fallback() },
             (&original, system),
             &mut slot,
         )?;

@@ -27,7 +27,8 @@ use crate::{
     rescue,
 };
 
-const CONFIG_D: &str = "/config.d";
+/// Where an initramfs has its configuration.
+pub const CONFIG_D: &str = "/config.d";
 /// Seconds since 1970 at which this initramfs was made.
 const STAMP: &str = "/etc/gse/stamp";
 const MODULES: &str = "/";

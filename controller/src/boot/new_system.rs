@@ -8,10 +8,11 @@ use gse_protocol::{Index, Sha256, config::Bundle, index::MAX_PACKED, sign::MAX_S
 use super::{Machine, online::Server};
 use crate::{
     disk::{
+        fallback::Fallback,
         mount::{Access, OpenSlot},
         records::{CycleRecord, FOLDER, Generation, Published, Records, SlotRecord},
     },
-    facts::{Facts, Life, Refused, System},
+    facts::{Facts, Life, System},
     fetch::{RemoteImage, Retry},
     install::{self, Limits, LocalTree},
 };
@@ -23,12 +24,19 @@ pub(super) struct SignedIndex {
     signature: Vec<u8>,
 }
 
+/// What a slot that is written remembers of the machine.
+#[derive(Clone, Copy)]
+pub(super) struct Past<'a> {
+    pub(super) facts: &'a Facts,
+    pub(super) fallback: Option<&'a Fallback>,
+}
+
 /// Makes the offered system in `slot`, which is blank. Until its record says complete, it is worth nothing.
 pub(super) fn install(
     machine: &Machine,
     server: &Server,
     index: &SignedIndex,
-    facts: &Facts,
+    past: Past<'_>,
     slot: &mut OpenSlot<'_>,
 ) -> Result<()> {
     let log = machine.log.as_ref();
@@ -46,8 +54,8 @@ pub(super) fn install(
         release: (&chosen.bytes, chosen.signature.as_bytes()),
         index,
         cycle: CycleRecord::fresh(chosen.release.serial),
-        generation: facts.next_generation(),
-        refused: facts.refused(),
+        generation: past.facts.next_generation(),
+        past,
     }
     .write(slot)
 }
@@ -58,7 +66,7 @@ pub(super) fn clone(
     machine: &Machine,
     config: &Bundle,
     server: Option<&Server>,
-    facts: &Facts,
+    past: Past<'_>,
     (from, system): (&OpenSlot<'_>, &System),
     slot: &mut OpenSlot<'_>,
 ) -> Result<()> {
@@ -97,7 +105,7 @@ pub(super) fn clone(
         index: &SignedIndex { index, bytes, signature: index_signature },
         cycle: CycleRecord::new(system.serial, Life::CLONED, String::new()),
         generation: system.generation,
-        refused: facts.refused(),
+        past,
     }
     .write(slot)
 }
@@ -108,7 +116,7 @@ struct Complete<'a> {
     index: &'a SignedIndex,
     cycle: CycleRecord,
     generation: Generation,
-    refused: Refused,
+    past: Past<'a>,
 }
 
 impl Complete<'_> {
@@ -119,8 +127,11 @@ impl Complete<'_> {
         records.set_published(Published::Index, &self.index.bytes)?;
         records.set_published(Published::IndexSignature, &self.index.signature)?;
         records.set_cycle(&self.cycle)?;
+        if let Some(fallback) = self.past.fallback {
+            records.set_fallback(fallback)?;
+        }
         // The last word: everything before it is on the disk.
-        records.set_slot(&SlotRecord::new(self.generation, true, self.refused))?;
+        records.set_slot(&SlotRecord::new(self.generation, true, self.past.facts.refused()))?;
         drop(records);
         Ok(slot.set_access(Access::ReadOnly)?)
     }

@@ -18,7 +18,7 @@ use crate::{
     disk::{mount::ROOT_SUBVOLUME, records::Life},
     files,
     handover::Handover,
-    log::{Log, PhaseTime},
+    log::Log,
     mount::{self, NEW_ROOT, READY},
     mounts,
     report::BootReport,
@@ -30,22 +30,15 @@ const FILE: &str = "/run/gse/ready.json";
 /// A system whose root is mounted read-only at [`READY`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Ready {
-    pub(super) device: PathBuf,
-    pub(super) filesystem: Filesystem,
-    pub(super) version: String,
-    pub(super) serial: u64,
+    /// What the booted system gets to know.
+    pub(super) report: BootReport,
     /// Its life cycle as it was before this startup.
     pub(super) life: Option<Life>,
-    pub(super) config_serial: u64,
     pub(super) mounts: Mounts,
     /// The partition of USERDATAFS and its filesystem, where there is one.
     pub(super) userdata: Option<(PathBuf, String)>,
-    /// What the configuration names and the machine keeps as it is.
-    pub(super) left_alone: Vec<String>,
     pub(super) health: Health,
     pub(super) handover: Handover,
-    /// How long the phases took that an earlier call of this program did.
-    pub(super) phases: Vec<PhaseTime>,
 }
 
 impl Ready {
@@ -54,8 +47,10 @@ impl Ready {
     /// # Errors
     /// Those of the file.
     pub fn store(&self, log: &Log) -> Result<()> {
-        let stored = Self { phases: log.timings(), ..self.clone() };
-        let json = serde_json::to_vec(&stored).context("writing down which system to start")?;
+        let mut stored = self.clone();
+        stored.report.phases = log.timings();
+        let json =
+            serde_json::to_vec_pretty(&stored).context("writing down which system to start")?;
         fs::write(FILE, json).with_context(|| format!("writing {FILE}"))
     }
 
@@ -74,8 +69,8 @@ impl Ready {
     }
 
     /// Its partition.
-    pub(super) fn device(&self) -> &Path {
-        &self.device
+    pub(super) fn device(&self) -> &str {
+        &self.report.device
     }
 
     /// Mounts it where the root is entered.
@@ -94,23 +89,17 @@ impl Ready {
         let root = Path::new(NEW_ROOT);
         // The program is left meanwhile.
         thread::scope(|scope| {
-            let program = thread::Builder::new().spawn_scoped(scope, leave_program);
+            let program = thread::Builder::new().spawn_scoped(scope, services::leave_program);
             log.phase("mounts", || self.mount_over_root(root, log))?;
             match program.map(ScopedJoinHandle::join) {
                 Ok(Ok(left)) => left,
                 // Without the thread it is done now.
-                Ok(Err(_)) | Err(_) => leave_program(),
+                Ok(Err(_)) | Err(_) => services::leave_program(),
             }
         })?;
-        let report = BootReport {
-            device: self.device.display().to_string(),
-            filesystem: self.filesystem,
-            version: self.version.clone(),
-            serial: self.serial,
-            config_serial: self.config_serial,
-            left_alone: self.left_alone.clone(),
-            phases: self.phases.iter().cloned().chain(log.timings()).collect(),
-        };
+        // After those that an earlier call of this program took.
+        let mut report = self.report.clone();
+        report.phases.extend(log.timings());
         report.store()?;
         startup::begin(root, &self.health, cmdline, log)?;
         Ok(self.handover.clone())
@@ -123,12 +112,12 @@ impl Ready {
         if !self.mounts.tmpfs.iter().any(|tmpfs| tmpfs.path == "/etc") {
             return Ok(());
         }
-        let filesystem = self.filesystem;
+        let filesystem = self.report.filesystem;
         let options = match filesystem {
             Filesystem::Btrfs => format!("ro,subvol={ROOT_SUBVOLUME}"),
             Filesystem::Ext4 | Filesystem::Xfs => "ro".to_owned(),
         };
-        let line = format!("{} / {filesystem} {options} 0 0", self.device.display());
+        let line = format!("{} / {filesystem} {options} 0 0", self.report.device);
         let etc = root.join("etc");
         let fstab = etc.join("fstab");
         let mounted = mounts::mount_points(&self.mounts, userdata.is_some());
@@ -145,12 +134,4 @@ pub struct Failed {
     pub ready: Ready,
     /// Why: a sentence.
     pub why: String,
-}
-
-/// Leaves a copy of this program for the booted system, which reports to it.
-fn leave_program() -> Result<()> {
-    let target = Path::new(services::PROGRAM);
-    fs::copy("/proc/self/exe", target)
-        .with_context(|| format!("copying to {}", target.display()))?;
-    Ok(())
 }

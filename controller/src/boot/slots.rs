@@ -11,7 +11,10 @@ use gse_protocol::{
 
 use super::{Disks, Machine};
 use crate::{
+    clock,
+    decide::GivesWay,
     disk::{
+        fallback::Fallback,
         fsck,
         mkfs::{self, Spec},
         mount::{Access, MountError, OpenSlot},
@@ -31,6 +34,8 @@ pub(super) struct Slots<'m> {
     disks: Disks,
     /// By the number of the slot.
     open: BTreeMap<usize, OpenSlot<'m>>,
+    /// The last one that any slot knows of.
+    fallback: Option<Fallback>,
 }
 
 impl<'m> Slots<'m> {
@@ -43,7 +48,7 @@ impl<'m> Slots<'m> {
         disks: Disks,
         config: &Bundle,
     ) -> Result<(Self, Facts)> {
-        let mut slots = Self { machine, disks, open: BTreeMap::new() };
+        let mut slots = Self { machine, disks, open: BTreeMap::new(), fallback: None };
         let mut facts = Facts::default();
         for number in 0..slots.disks.found.slots.len() {
             let id = SlotId(number);
@@ -60,6 +65,7 @@ impl<'m> Slots<'m> {
                 Some(Err(e)) => (Content::Broken(reason(&e)), Refused::default()),
                 Some(Ok(open)) => {
                     let found = content(open.top(), config);
+                    slots.recall(open.top());
                     slots.put_back(id, open);
                     found.unwrap_or_else(|e| (Content::Broken(reason(&e)), Refused::default()))
                 }
@@ -97,6 +103,35 @@ impl<'m> Slots<'m> {
         open.set_access(Access::ReadOnly)?;
         self.put_back(id, open);
         Ok(())
+    }
+
+    /// The last fallback of this machine.
+    pub(super) fn fallback(&self) -> Option<&Fallback> {
+        self.fallback.as_ref()
+    }
+
+    /// Writes down in the slot that takes over that another one gave way. For the rest of this boot it counts as
+    /// written, even after an error.
+    pub(super) fn note(&mut self, gives_way: &GivesWay, facts: &Facts) -> Result<()> {
+        let GivesWay { to, from, why } = gives_way;
+        let failed = from.and_then(|from| facts.slot(from)).and_then(Slot::system);
+        let failed = failed.map(|system| (system.version.clone(), system.serial));
+        let fallback = Fallback::after(self.fallback(), clock::now(), failed, why.clone());
+        self.fallback = Some(fallback.clone());
+        let mut open = self.take(*to)?;
+        open.set_access(Access::ReadWrite)?;
+        Records::create(open.top())?.set_fallback(&fallback)?;
+        open.set_access(Access::ReadOnly)?;
+        self.put_back(*to, open);
+        Ok(())
+    }
+
+    /// Takes note of what a slot knows of fallbacks. A record that makes no sense is as good as none.
+    fn recall(&mut self, top: &Path) {
+        let found = Records::open(top).ok().flatten().and_then(|r| r.fallback().ok().flatten());
+        if found.as_ref().map(|f| f.number) > self.fallback().map(|f| f.number) {
+            self.fallback = found;
+        }
     }
 
     /// Checks the filesystem of a slot, mends it, and looks for the init in it. Afterwards it is mounted for
@@ -199,7 +234,7 @@ fn role(label: Label) -> Role {
 }
 
 /// The label that a role is written as; a free slot has none that would be written.
-fn label(role: Role) -> Option<Label> {
+pub(super) fn label(role: Role) -> Option<Label> {
     match role {
         Role::System => Some(Label::SysFs),
         Role::Backup => Some(Label::BackupFs),

@@ -5,19 +5,23 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use gse_protocol::config::{Bundle, system::Desired};
 
-use super::{Machine, SYS, ready::Ready, slots::Slots};
+use super::{
+    Machine, SYS,
+    ready::Ready,
+    slots::{Slots, label},
+};
 use crate::{
     configure,
     disk::{
         mount::{Access, OpenSlot},
         records::{CycleRecord, FOLDER, Records},
     },
-    facts::{Facts, Life, Slot, SlotId, System},
+    facts::{Facts, Life, Role, Slot, SlotId, System},
     handover::Handover,
     log::{Log, reason},
     mount::{self, Mounted, NEW_ROOT, READY, SCRATCH, SLOTS, STAGE},
     mounts, network,
-    report::boot_id,
+    report::{Backup, BootReport, boot_id},
     switch_root::check_init,
 };
 
@@ -29,8 +33,9 @@ pub(super) fn make_ready(
     facts: &Facts,
     chosen: SlotId,
 ) -> Result<Ready> {
-    let system = facts.slot(chosen).and_then(Slot::system);
-    let System { serial, version, life, .. } = system.context("the slot holds no system")?;
+    let slot = facts.slot(chosen).context("there is no such slot")?;
+    let role = label(slot.role).context("a free slot has no label")?;
+    let System { serial, version, life, .. } = slot.system().context("the slot holds no system")?;
     let log = machine.log.as_ref();
     let mut slot = slots.take(chosen)?;
     let (device, filesystem) = (slot.device().to_owned(), slot.filesystem());
@@ -69,19 +74,33 @@ pub(super) fn make_ready(
     }
     // What undoes the mount from here on is `leave_root`, not a drop.
     root.keep();
-    Ok(Ready {
-        device,
+    let report = BootReport {
+        label: role.to_string(),
+        device: device.display().to_string(),
         filesystem,
         version: version.clone(),
         serial: serial.0,
-        life: *life,
         config_serial: config.serial.0,
-        mounts: over,
-        userdata,
         left_alone,
-        health: config.boot.health.clone(),
-        handover,
+        backup: backup(slots, facts, chosen),
+        fallback: slots.fallback().cloned(),
+        keys: config.sources.keys.0.iter().map(ToString::to_string).collect(),
         phases: Vec::new(),
+    };
+    let health = config.boot.health.clone();
+    Ok(Ready { report, life: *life, mounts: over, userdata, health, handover })
+}
+
+/// The system that would take over from the chosen one.
+fn backup(slots: &Slots<'_>, facts: &Facts, chosen: SlotId) -> Option<Backup> {
+    let (id, slot) = facts.with_role(Role::Backup).find(|(id, _)| *id != chosen)?;
+    let System { version, serial, life, .. } = slot.bootable()?;
+    Some(Backup {
+        device: slot.device.clone(),
+        filesystem: slots.disk_slot(id).ok()?.filesystem()?,
+        version: version.clone(),
+        serial: serial.0,
+        state: life.map(|life| life.state),
     })
 }
 

@@ -10,6 +10,7 @@
 //! 5. [`start`]: SYSFS is booted, or what there is instead; or nothing can be.
 
 mod backup;
+mod fallback;
 pub mod health;
 mod place;
 mod settle;
@@ -24,6 +25,7 @@ use gse_protocol::{
 };
 
 pub use self::{
+    fallback::{GivesWay, gives_way},
     health::Ailment,
     start::{NothingToBoot, Why},
     update::Keep,

@@ -126,3 +126,44 @@ fn policies_follow_the_configuration() {
     let policy = Policy::from(&boot);
     assert_eq!((policy.tries, policy.unclean_shutdowns), (u32::MAX, u32::MAX));
 }
+
+/// What gives way on the way to a decision that is no step.
+fn all_that_give_way(mut facts: Facts) -> Vec<GivesWay> {
+    facts.offer = None;
+    let policy = Policy { clone: false, ..auto() };
+    let mut found = Vec::new();
+    while let Next::Do(step, cause) = next(&facts, &policy) {
+        found.extend(gives_way(&facts, step, &cause));
+        facts.apply(step);
+    }
+    found
+}
+
+#[test]
+fn a_backup_takes_over_for_a_reason_that_is_told_once() {
+    let on = |device: &str, slot: Slot| Slot { device: device.to_owned(), ..slot };
+    let backup = || on("/dev/b", slot(Role::Backup, system(1, Cycle::Closed)));
+    let told = |first: Slot| all_that_give_way(facts(vec![on("/dev/a", first), backup()], 0));
+    let why = |from: Option<usize>, why: &str| {
+        vec![GivesWay { to: SlotId(1), from: from.map(SlotId), why: why.to_owned() }]
+    };
+    let sysfs = |content| slot(Role::System, content);
+    let never_up = "it was started and never came up";
+    assert_eq!(told(sysfs(system(2, Cycle::Open))), why(Some(0), never_up));
+    let damaged = Session { checked: Some(Checked::Damaged("bad".into())), ..Session::default() };
+    assert_eq!(
+        told(Slot { session: damaged, ..sysfs(system(2, Cycle::Closed)) }),
+        why(Some(0), "its filesystem is damaged: bad")
+    );
+    assert_eq!(
+        told(sysfs(Content::Broken("forged".to_owned()))),
+        why(Some(0), "SYSFS on /dev/a holds a system that cannot be started (forged)")
+    );
+    let nothing = why(Some(0), "SYSFS on /dev/a holds no complete system");
+    assert_eq!(told(sysfs(Content::Nothing)), nothing);
+    let lost = "there is no SYSFS on this machine any more: no system is left on /dev/a";
+    assert_eq!(told(blank()), why(None, lost));
+    // What a power cut left of a fallback that is on record, or of an update in place.
+    assert_eq!(told(slot(Role::Deprived, system(2, Cycle::Open))), []);
+    assert_eq!(told(sysfs(system(2, Cycle::Closed))), []);
+}

@@ -6,6 +6,7 @@
 
 pub mod choose;
 pub mod content;
+pub mod fallback;
 pub mod fsck;
 pub mod gpt;
 pub mod layout;

@@ -3,10 +3,18 @@
 use std::{
     fs::File,
     io,
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
 };
 
 use gse_protocol::config::drives::Filesystem;
+use rustix::{
+    fs::CWD,
+    mount::{
+        FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create,
+        fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, open_tree,
+    },
+};
 
 use super::slots::{Label, Place, Slot, SlotState};
 use crate::{
@@ -81,6 +89,57 @@ pub fn mount_top<'l>(
     Ok(Mounted::new(device, target, &filesystem.to_string(), flags, data, log)?)
 }
 
+/// The top of a filesystem, read-only, without a place in the tree of mounts: it is reached by its descriptor, and goes
+/// with it. So it is in nobody's way, and nothing that is mounted over it is seen.
+///
+/// # Errors
+/// Those of the kernel (`EBUSY`: it is mounted for writing; `ENOSYS`: it is older than Linux 5.2).
+pub fn detached_top(device: &Path, filesystem: Filesystem) -> Result<OwnedFd, MountError> {
+    let mount = || -> rustix::io::Result<OwnedFd> {
+        let context = fsopen(filesystem.to_string().as_str(), FsOpenFlags::FSOPEN_CLOEXEC)?;
+        fsconfig_set_string(&context, "source", device)?;
+        if filesystem == Filesystem::Btrfs {
+            fsconfig_set_string(&context, "subvolid", "5")?;
+        }
+        fsconfig_set_flag(&context, "ro")?;
+        fsconfig_create(&context)?;
+        let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NODEV;
+        fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+    };
+    mount().map_err(|e| {
+        MountError::Mount(mount::MountError::Mount {
+            what: device.to_owned(),
+            fstype: filesystem.to_string(),
+            target: PathBuf::from("a descriptor"),
+            source: e.into(),
+        })
+    })
+}
+
+/// The top of the filesystem that holds the running system at `root`, as [`detached_top`]. `device` is its partition.
+///
+/// # Errors
+/// Those of the kernel.
+pub fn detached_root(
+    root: &Path,
+    device: &Path,
+    filesystem: Filesystem,
+) -> Result<OwnedFd, MountError> {
+    if filesystem == Filesystem::Btrfs {
+        // The root is but a subvolume of it.
+        return detached_top(device, filesystem);
+    }
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    open_tree(CWD, root, flags).map_err(|e| {
+        MountError::Mount(mount::MountError::Place {
+            doing: "binding",
+            from: root.to_owned(),
+            to: PathBuf::from("a descriptor"),
+            source: e.into(),
+        })
+    })
+}
+
 /// Mounts BOOTFS or USERDATAFS, whose files are at the top of the filesystem. Neither has devices or
 /// setuid programs; users may keep programs of their own in USERDATAFS.
 ///
@@ -99,6 +158,14 @@ pub fn mount_place<'l>(
             holds: holds.map_or_else(|| "nothing yet".to_owned(), ToString::to_string),
         })?;
     mount_top(&place.device, filesystem, target, access, log)
+}
+
+/// Where the system of a slot is whose top is at `top`.
+pub fn root_below(top: &Path, filesystem: Filesystem) -> PathBuf {
+    match filesystem {
+        Filesystem::Btrfs => top.join(ROOT_SUBVOLUME),
+        Filesystem::Ext4 | Filesystem::Xfs => top.to_owned(),
+    }
 }
 
 /// A slot whose top is mounted. Mounting costs more than all that is done with the mount, so there is
@@ -151,10 +218,7 @@ impl<'l> OpenSlot<'l> {
 
     /// Where its system is, for its files to be read and changed: devices and setuid programs are none here.
     pub fn root(&self) -> PathBuf {
-        match self.filesystem {
-            Filesystem::Btrfs => self.top().join(ROOT_SUBVOLUME),
-            Filesystem::Ext4 | Filesystem::Xfs => self.top().to_owned(),
-        }
+        root_below(self.top(), self.filesystem)
     }
 
     /// Makes the whole filesystem writable, or read-only and everything in it safe on the disk.

@@ -15,6 +15,8 @@ use gse_protocol::{Serial, release::MAX_RELEASE};
 use rustix::fs::{CWD, Mode, OFlags};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use super::fallback::Fallback;
+
 /// The folder's name.
 pub const FOLDER: &str = ".gse";
 
@@ -219,7 +221,8 @@ pub enum Published {
 }
 
 impl Published {
-    fn name(self) -> &'static str {
+    /// The file's name.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Release => "release.toml",
             Self::ReleaseSignature => "release.toml.minisig",
@@ -271,6 +274,9 @@ pub struct Records {
 
 const SLOT: &str = "slot.toml";
 const CYCLE: &str = "cycle.toml";
+/// The most bytes that any of the machine's own records has.
+const MAX_RECORD: u64 = 64 << 10;
+const FALLBACK: &str = "fallback.json";
 
 /// The two TOML files.
 trait Record: Serialize + DeserializeOwned {
@@ -383,6 +389,29 @@ impl Records {
         self.set_record(CYCLE, record)
     }
 
+    /// `fallback.json`; none if this machine never fell back, as far as this slot knows.
+    ///
+    /// # Errors
+    /// `Broken` if it makes no sense.
+    pub fn fallback(&self) -> Result<Option<Fallback>, RecordError> {
+        let Some(bytes) = self.read(FALLBACK, MAX_RECORD)? else { return Ok(None) };
+        let broken = |e: serde_json::Error| RecordError::Broken {
+            path: self.path.join(FALLBACK),
+            why: e.to_string(),
+        };
+        serde_json::from_slice(&bytes).map(Some).map_err(broken)
+    }
+
+    /// Writes `fallback.json`.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub fn set_fallback(&self, record: &Fallback) -> Result<(), RecordError> {
+        let json = serde_json::to_vec_pretty(record)
+            .map_err(|e| self.io("writing", FALLBACK, io::Error::other(e)))?;
+        self.write(FALLBACK, &json)
+    }
+
     /// The bytes of a published file; none if it is missing.
     ///
     /// # Errors
@@ -400,7 +429,7 @@ impl Records {
     }
 
     fn record<R: Record>(&self, name: &str) -> Result<Option<R>, RecordError> {
-        let Some(bytes) = self.read(name, 64 << 10)? else { return Ok(None) };
+        let Some(bytes) = self.read(name, MAX_RECORD)? else { return Ok(None) };
         let broken = |why| RecordError::Broken { path: self.path.join(name), why };
         let text = String::from_utf8(bytes).map_err(|_| broken("it is no UTF-8".to_owned()))?;
         parse(&text).map(Some).map_err(broken)
@@ -485,5 +514,18 @@ mod tests {
         let record = CycleRecord::new(Serial(2), opened, "id".to_owned());
         let again = parse_cycle(&toml::to_string(&record).unwrap()).unwrap();
         assert_eq!((again.life(), again.life().unclean()), (opened, 2));
+        let first = Fallback::after(None, 7, None, "\"lost\"".to_owned());
+        let failed = Some(("2".to_owned(), Serial(2)));
+        let second = Fallback::after(Some(&first), 6, failed, "it never came up".to_owned());
+        assert_eq!((first.number, second.number), (1, 2));
+        let dir = tempfile::tempdir().unwrap();
+        let records = Records::create(dir.path()).unwrap();
+        assert_eq!(records.fallback().unwrap(), None);
+        for record in [first, second] {
+            records.set_fallback(&record).unwrap();
+            assert_eq!(records.fallback().unwrap(), Some(record));
+        }
+        records.write(FALLBACK, b"{").unwrap();
+        assert!(matches!(records.fallback(), Err(RecordError::Broken { .. })));
     }
 }

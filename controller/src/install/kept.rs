@@ -24,13 +24,21 @@ pub(super) fn copies<'a>(index: &Index, applied: &'a Applied) -> HashMap<u32, &'
     if kept.is_empty() {
         return HashMap::new();
     }
-    let links: Links<'_> = index.entries.iter().filter_map(link).collect();
-    let real: HashMap<Vec<u8>, &str> = kept
-        .into_iter()
-        .filter_map(|path| Some((really(&links, path.as_bytes())?, path)))
-        .collect();
+    let real = real(index, kept.into_iter());
     let entries = (0..).zip(&index.entries);
     entries.filter_map(|(number, entry)| Some((number, *real.get(&entry.path)?))).collect()
+}
+
+/// Where the paths really are that the configuration has put something at, files and directories, and what it calls
+/// them.
+pub(super) fn configured<'a>(index: &Index, applied: &'a Applied) -> HashMap<Vec<u8>, &'a str> {
+    let paths = applied.file.keys().chain(&applied.directory);
+    real(index, paths.map(String::as_str))
+}
+
+fn real<'a>(index: &Index, paths: impl Iterator<Item = &'a str>) -> HashMap<Vec<u8>, &'a str> {
+    let links: Links<'_> = index.entries.iter().filter_map(link).collect();
+    paths.filter_map(|path| Some((really(&links, path.as_bytes())?, path))).collect()
 }
 
 type Links<'i> = HashMap<&'i [u8], &'i [u8]>;
@@ -74,7 +82,7 @@ fn really(links: &Links<'_>, path: &[u8]) -> Option<Vec<u8>> {
     Some(join(&at, name))
 }
 
-fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
+pub(super) fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
     if directory.is_empty() { name.to_vec() } else { [directory, b"/", name].concat() }
 }
 

@@ -13,36 +13,32 @@ use std::{
 use anyhow::Context as _;
 use gse_protocol::{
     Index, Sha256,
-    digest::Hasher,
     index::{Content, Entry},
 };
 use rustix::{
-    fs::{AtFlags, CWD, FileType, Mode, OFlags, openat, statat},
-    io::{Errno, pread},
+    fs::{CWD, Mode, OFlags, openat},
+    io::Errno,
 };
 
 use super::{
-    Damage, InstallError,
-    file::{self, runs},
+    Damage, InstallError, file,
     flush::Flusher,
     kept,
     metadata::Metadata,
     place::Places,
     plan::{self, Plan},
     progress::Meter,
+    reading,
 };
 use crate::configure::{self, Applied};
-
-/// How many bytes of a file are in memory at once, for each thread.
-const BUFFER: usize = 1 << 20;
 
 /// A mounted system that files are copied from, and what it keeps of its image.
 #[derive(Debug)]
 pub struct LocalTree {
-    root: OwnedFd,
+    pub(super) root: OwnedFd,
     /// `.gse/pristine`, if there is one.
-    pristine: Option<OwnedFd>,
-    applied: Applied,
+    pub(super) pristine: Option<OwnedFd>,
+    pub(super) applied: Applied,
 }
 
 impl LocalTree {
@@ -67,7 +63,7 @@ impl LocalTree {
     }
 
     /// Which files have a copy in `.gse/pristine`, where it is, by their position in the index.
-    fn kept(&self, index: &Index) -> HashMap<u32, &str> {
+    pub(super) fn kept(&self, index: &Index) -> HashMap<u32, &str> {
         match self.pristine {
             Some(_) => kept::copies(index, &self.applied),
             None => HashMap::new(),
@@ -107,7 +103,7 @@ impl<'a> Copies<'a> {
             root: Places::new(self.tree.root.as_fd()),
             pristine: self.tree.pristine.as_ref().map(|fd| Places::new(fd.as_fd())),
             target: Target { places: Places::new(self.root), metadata: self.metadata },
-            buffer: vec![0; BUFFER],
+            buffer: vec![0; reading::BUFFER],
         };
         move |number| worker.file(number)
     }
@@ -205,12 +201,12 @@ impl Target<'_> {
         content: &Content,
         buffer: &mut [u8],
     ) -> Result<(), Failed> {
-        let source = open(places, path, content)?;
+        let source = reading::open(places, path, content)?;
         let stored = usize::try_from(content.stored()).unwrap_or(usize::MAX);
         let Some(bytes) = buffer.get_mut(..stored) else {
             return self.copy_large(source.as_fd(), entry, content, buffer);
         };
-        read(source.as_fd(), content, 0, bytes)?;
+        reading::read(source.as_fd(), content, 0, bytes)?;
         if Sha256::of(bytes) != content.sha256 {
             return Err(Damage::Content.into());
         }
@@ -229,78 +225,13 @@ impl Target<'_> {
         buffer: &mut [u8],
     ) -> Result<(), Failed> {
         let fd = file::create(&mut self.places, entry)?;
-        let copied = stream(source, fd.as_fd(), entry, content, buffer);
+        let copied = reading::stream(source, content, buffer, |at, bytes| {
+            Ok::<_, Failed>(file::write(fd.as_fd(), entry, content, at, bytes)?)
+        });
         if let Err(Failed::Source(_)) = copied {
             self.places.remove(&entry.path)?;
         }
         copied?;
         Ok(file::finish(self.metadata, fd.as_fd(), entry, content)?)
     }
-}
-
-/// Opens a file to read it. Nothing but a regular file of the right length is opened: that would wait
-/// for a pipe's other end, or start what a device does.
-fn open(places: &mut Places<'_>, path: &[u8], content: &Content) -> Result<OwnedFd, Damage> {
-    let (directory, name) = places.find(path).map_err(Damage::opening)?;
-    let stat = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).map_err(Damage::opening)?;
-    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-        return Err(Damage::Kind);
-    }
-    let found = u64::try_from(stat.st_size).unwrap_or(0);
-    if found != content.size {
-        return Err(Damage::Length { expected: content.size, found });
-    }
-    let flags = OFlags::RDONLY
-        | OFlags::NOFOLLOW
-        | OFlags::NONBLOCK
-        | OFlags::NOATIME
-        | OFlags::CLOEXEC
-        | OFlags::LARGEFILE;
-    openat(directory, name, flags, Mode::empty()).map_err(Damage::opening)
-}
-
-/// Fills `bytes` with the stored bytes from `from` on.
-fn read(
-    source: BorrowedFd<'_>,
-    content: &Content,
-    from: u64,
-    bytes: &mut [u8],
-) -> Result<(), Damage> {
-    for run in runs(content, from, bytes.len()) {
-        let (mut left, mut at) = (bytes.get_mut(run.range).unwrap_or_default(), run.at);
-        while !left.is_empty() {
-            match pread(source, &mut *left, at) {
-                // It became shorter since it was opened.
-                Ok(0) => return Err(Damage::Length { expected: content.size, found: at }),
-                Ok(n) => {
-                    left = left.get_mut(n..).unwrap_or_default();
-                    at += n as u64;
-                }
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(Damage::Unreadable(error)),
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Copies the content, a buffer at a time.
-fn stream(
-    source: BorrowedFd<'_>,
-    target: BorrowedFd<'_>,
-    entry: &Entry,
-    content: &Content,
-    buffer: &mut [u8],
-) -> Result<(), Failed> {
-    let mut hasher = Hasher::default();
-    let (mut at, stored) = (0, content.stored());
-    while at < stored {
-        let length = usize::try_from(stored - at).unwrap_or(usize::MAX).min(buffer.len());
-        let bytes = buffer.get_mut(..length).unwrap_or_default();
-        read(source, content, at, bytes)?;
-        hasher.update(bytes);
-        file::write(target, entry, content, at, bytes)?;
-        at += length as u64;
-    }
-    if hasher.finish() == content.sha256 { Ok(()) } else { Err(Damage::Content.into()) }
 }

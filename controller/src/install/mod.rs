@@ -6,6 +6,7 @@
 //! says which source each file is taken from, and every file is checked on its way.
 
 mod chain;
+mod compare;
 mod contents;
 mod damage;
 mod error;
@@ -20,6 +21,7 @@ mod parts;
 mod place;
 mod plan;
 mod progress;
+mod reading;
 mod source;
 mod threads;
 
@@ -31,6 +33,7 @@ use std::{
 use gse_protocol::Index;
 use rustix::fs::{fstatvfs, syncfs};
 
+pub use compare::{Compared, Difference, compare};
 use contents::{Contents, Sources};
 pub use damage::{Damage, Damaged};
 pub use error::{InstallError, SourceError};

@@ -1,15 +1,10 @@
 //! What a startup of the installed system is held to, and what came of it: from the handover until the
 //! system has reported.
 
+pub mod guard;
 pub mod scripts;
 
-use std::{
-    fs, io,
-    os::unix::process::CommandExt as _,
-    path::Path,
-    process::{Command, Stdio},
-    time::Duration,
-};
+use std::{fs, io, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result};
 use gse_protocol::config::{Health, health::Watchdog};
@@ -55,9 +50,32 @@ impl Verdict {
     }
 }
 
+/// What is short in a [`Verdict`].
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Brief {
+    /// Whether the system is up and well.
+    pub up: bool,
+    /// Why it is not.
+    #[serde(default)]
+    pub reason: Option<String>,
+}
+
+impl Brief {
+    /// What [`Verdict::store`] left; none while the startup is not over.
+    pub fn load(info: &Path) -> Result<Option<Self>> {
+        let path = info.join(VERDICT);
+        let reading = || format!("reading {}", path.display());
+        match fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).with_context(reading),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e).with_context(reading),
+        }
+    }
+}
+
 /// The last thing before the handover: what watches over the startup is set up.
 pub fn begin(root: &Path, health: &Health, cmdline: &CmdLine, log: &Log) -> Result<()> {
-    let policy = serde_json::to_vec(health).context("writing down the health policy")?;
+    let policy = serde_json::to_vec_pretty(health).context("writing down the health policy")?;
     let path = Path::new(RUN_DIR).join(POLICY);
     fs::write(&path, policy).with_context(|| format!("writing {}", path.display()))?;
     if let Some(seconds) = panic_time(health, cmdline) {
@@ -78,7 +96,7 @@ pub fn begin(root: &Path, health: &Health, cmdline: &CmdLine, log: &Log) -> Resu
     }
     if needs_guard(health) {
         // Without it, only a startup that hangs is not ended.
-        if let Err(e) = start_guard() {
+        if let Err(e) = guard::start() {
             log.warn(format_args!("nothing will end a startup that hangs: {e}"));
         }
     }
@@ -97,16 +115,6 @@ fn needs_guard(health: &Health) -> bool {
         Watchdog::Startup => health.require_report,
         Watchdog::Off => health.require_report && health.startup_limit > 0,
     }
-}
-
-/// From its copy, because this program's own file goes with the initramfs.
-fn start_guard() -> io::Result<()> {
-    let mut command = Command::new(PROGRAM);
-    // systemd ends what still runs in its initramfs, but for those with this sign:
-    // <https://systemd.io/ROOT_STORAGE_DAEMONS/>. No other init minds it.
-    command.arg0("@gse-controller").arg("guard").current_dir(RUN_DIR);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    command.spawn().map(drop)
 }
 
 /// What the configuration says about health; `info` is where the controller left it.

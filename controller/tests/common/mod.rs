@@ -12,4 +12,5 @@
 pub mod disk;
 pub mod pack;
 pub mod server;
+pub mod system;
 pub mod tree;

@@ -20,8 +20,9 @@ fn log_in(machine: &Machine) {
     machine.shows(&["# "]);
 }
 
-/// Boots a machine until it has a login, and looks at it as root does; then asks it to shut down.
-fn boot(lab: &Lab, disk: &Disk, memory: u32, filesystem: &str) {
+/// Boots a machine until it has a login, and looks at it as root does, who may have more questions; then asks it to shut
+/// down.
+fn boot(lab: &Lab, disk: &Disk, memory: u32, filesystem: &str, questions: impl FnOnce(&Machine)) {
     let machine = lab.machine().memory(memory).disk(disk.clone()).start().unwrap();
     machine.shows(&["gse: this system is up"]);
     log_in(&machine);
@@ -35,9 +36,27 @@ fn boot(lab: &Lab, disk: &Disk, memory: u32, filesystem: &str) {
         "\nsaw /tmp tmpfs rw,",
         "\nsaw runlevel default",
     ]);
+    questions(&machine);
     machine.ctrl_alt_del().unwrap();
     machine.shows(&["gse: this system is closed"]);
     assert_eq!(machine.ends(), Exit::Shutdown);
+}
+
+/// The system that runs and its backup are what was signed, but for what the configuration has changed.
+fn verify(machine: &Machine) {
+    for which in ["", " --backup"] {
+        machine.console.send_line(&format!("gse-controller verify{which}; echo ended $?")).unwrap();
+        machine.shows(&["entries, as they were signed", "\nended 0"]);
+    }
+    machine.console.send_line("gse-controller status --json").unwrap();
+    machine.shows(&[
+        "\"slot\": \"SYSFS\"",
+        "\"health\": \"healthy\"",
+        "\"tries_left\": 1",
+        "\"last_fallback\": null",
+        "\"state\": \"cloned\"",
+        "# ",
+    ]);
 }
 
 /// A blank machine installs; it shuts down cleanly; and it boots again while there is no server.
@@ -45,14 +64,14 @@ fn whole_way(filesystem: Filesystem, memory: u32, disk: impl FnOnce(Disk) -> Dis
     let dir = scratch();
     let mut lab = debian(dir.path(), filesystem);
     let disk = disk(lab.blank_disk(&dir.path().join("disk.img")).unwrap());
-    boot(&lab, &disk, memory, filesystem.name());
+    boot(&lab, &disk, memory, filesystem.name(), |_| {});
     assert_eq!(disk::slot_labels(&disk), ["SYSFS", ""]);
     assert_eq!(disk::labels(&disk)[&1], "BOOTFS");
     let first = disk::mount(&disk, 2).text(".gse/cycle.toml");
     assert!(first.contains("state = \"closed\"") && first.contains("tries = 0"), "{first}");
 
     lab.stop_server();
-    boot(&lab, &disk, memory, filesystem.name());
+    boot(&lab, &disk, memory, filesystem.name(), verify);
     let second = disk::mount(&disk, 2).text(".gse/cycle.toml");
     assert!(second.contains("state = \"closed\"") && second != first, "{second}");
     // It had proven itself, so there is a copy of it now.

@@ -29,6 +29,26 @@ fn with_dracut_ng_a_system_is_installed_started_again_and_updated() {
 }
 
 #[test]
+fn with_dracut_ng_and_systemd_a_system_is_installed_started_again_and_updated() {
+    let words = [OLD_NAME, "", ""];
+    scenario::a_system_is_installed_started_again_and_updated(Image::DracutNgSystemd, words);
+}
+
+#[test]
+fn modules_copied_by_hand_use_the_network_that_dracut_has_brought_up() {
+    let dir = scratch();
+    let (lab, disk) = small::installed(dir.path(), |_| {});
+    Image::ByHand.build(&lab);
+    small::publish(&lab, "2", |_| {});
+    let machine = Image::ByHand.machine(&lab).disk(disk).append("rd.neednet=1 ip=dhcp");
+    let machine = machine.start().unwrap();
+    // QEMU has a DHCP server, and dracut's client has the lease from it before the controller looks.
+    machine.shows(&["has 10.0.2.15/24 already", "offers 2", "into /dev/vda3", &banner("2")]);
+    machine.shows(&["this system is closed"]);
+    assert_eq!(machine.ends(), Exit::Shutdown);
+}
+
+#[test]
 fn with_systemd_root_gse_is_enough_for_a_blank_disk() {
     scenario::rescue_has_no_shell_and_a_retry_installs(Image::Systemd);
 }

@@ -3,6 +3,7 @@
 
 mod configure;
 mod debian;
+mod destroyed;
 mod disks;
 mod dracut;
 mod fallback;

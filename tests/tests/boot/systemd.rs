@@ -13,6 +13,8 @@ fn log_in(lab: &Lab, disk: &Disk) -> Machine {
     machine.shows(&["Password: "]);
     machine.console.send_line("gse").unwrap();
     machine.shows(&["# "]);
+    machine.console.send_line("gse-controller status").unwrap();
+    machine.shows(&["\nhealth          healthy", "\nconfiguration   serial", "# "]);
     machine
 }
 

@@ -2,6 +2,7 @@
 //!
 //! - The system that is started is whole: it is what its signed index says.
 //! - Once a machine with nothing in flight has had a system, it has one ever after.
+//! - A fallback that is on record before and after is on record after every cut in between.
 //! - BOOTFS and USERDATAFS can be mounted, have their labels, and keep the files that were there before and
 //!   nobody changed.
 
@@ -31,6 +32,8 @@ pub(crate) struct Judge<'r> {
     recording: &'r Recording,
     /// What nothing recorded changes.
     constant: Places,
+    /// The last fallback, where nothing recorded changes that.
+    fallback: Option<String>,
 }
 
 /// What was found.
@@ -59,17 +62,19 @@ impl<'r> Judge<'r> {
     /// Looks at the disk before and after the record.
     pub(crate) fn new(recording: &'r Recording, log: &WriteLog) -> Self {
         let replay = || Replay::new(log, &recording.before()).unwrap();
-        let places = |disk: &MemoryDisk| {
+        let verdict = |disk: &MemoryDisk| {
             let examined = examine(recording, disk);
-            examined.verdict.unwrap_or_else(|e| panic!("{e}\n{}", examined.said)).places
+            examined.verdict.unwrap_or_else(|e| panic!("{e}\n{}", examined.said))
         };
-        let before = places(&replay().cut(Cut { after: 0, seed: 0 }).unwrap());
-        let after = places(&replay().whole().unwrap());
-        let mut constant = before;
+        let before = verdict(&replay().cut(Cut { after: 0, seed: 0 }).unwrap());
+        let after = verdict(&replay().whole().unwrap());
+        let mut constant = before.places;
         for (label, files) in &mut constant {
-            files.retain(|path, digest| after.get(label).and_then(|a| a.get(path)) == Some(digest));
+            let after = after.places.get(label);
+            files.retain(|path, digest| after.and_then(|a| a.get(path)) == Some(digest));
         }
-        Self { recording, constant }
+        let fallback = before.fallback.filter(|fallback| after.fallback.as_ref() == Some(fallback));
+        Self { recording, constant, fallback }
     }
 
     /// Judges cuts, which are in their order.
@@ -111,6 +116,10 @@ impl<'r> Judge<'r> {
         had_places: &BTreeSet<String>,
     ) -> Vec<String> {
         let mut wrong = verdict.wrong.clone();
+        if self.fallback.is_some() && verdict.fallback != self.fallback {
+            let Self { fallback, .. } = self;
+            wrong.push(format!("{:?} is on record instead of {fallback:?}", verdict.fallback));
+        }
         match &verdict.outcome {
             Outcome::Boots { .. } => {}
             Outcome::Installs if !had_system => {}

@@ -56,6 +56,7 @@ fn main() -> Result<()> {
         Err(e) => Verdict {
             outcome: Outcome::Rescue(reason(&e)),
             places: BTreeMap::new(),
+            fallback: None,
             wrong: Vec::new(),
         },
     };
@@ -79,19 +80,27 @@ fn examine(config: &Bundle, disk: &Path, log: &Arc<Log>) -> Result<Verdict> {
     if !partitions(config, log)? {
         // The first boot was cut before there was a table: the next one begins anew.
         let outcome = Outcome::Installs;
-        return Ok(Verdict { outcome, places: BTreeMap::new(), wrong: Vec::new() });
+        let places = BTreeMap::new();
+        return Ok(Verdict { outcome, places, fallback: None, wrong: Vec::new() });
     }
     let tools = Tools::from_path(OsStr::new(TOOLS));
     let decision = power_on::decide(config, vec![probe_one()?], tools, Arc::clone(log))?;
     let (places, mut wrong) = places(&decision, log);
+    let mut fallback = None;
     let outcome = match &decision.chosen {
         Ok(slot) => {
-            wrong.extend(compare::system(slot, config, log).unwrap_or_else(|e| vec![reason(&e)]));
+            match compare::system(slot, config, log) {
+                Ok(found) => {
+                    wrong.extend(found.wrong);
+                    fallback = found.fallback;
+                }
+                Err(e) => wrong.push(reason(&e)),
+            }
             boots(&decision, slot)?
         }
         Err(nothing) => installs(nothing, &decision, config)?,
     };
-    Ok(Verdict { outcome, places, wrong })
+    Ok(Verdict { outcome, places, fallback, wrong })
 }
 
 /// As on a machine: a damaged table is mended, and the kernel knows its partitions. False if some of them are still to

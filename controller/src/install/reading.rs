@@ -1,0 +1,87 @@
+//! The content of a file in a local tree, which is believed by its digest alone.
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use gse_protocol::{digest::Hasher, index::Content};
+use rustix::{
+    fs::{AtFlags, FileType, Mode, OFlags, openat, statat},
+    io::{Errno, pread},
+};
+
+use super::{Damage, file::runs, place::Places};
+
+/// How many bytes of a file are in memory at once, for each thread.
+pub(super) const BUFFER: usize = 1 << 20;
+
+/// Opens a file to read it. Nothing but a regular file of the right length is opened: that would wait
+/// for a pipe's other end, or start what a device does.
+pub(super) fn open(
+    places: &mut Places<'_>,
+    path: &[u8],
+    content: &Content,
+) -> Result<OwnedFd, Damage> {
+    let (directory, name) = places.find(path).map_err(Damage::opening)?;
+    let stat = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).map_err(Damage::opening)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err(Damage::Kind);
+    }
+    let found = u64::try_from(stat.st_size).unwrap_or(0);
+    if found != content.size {
+        return Err(Damage::Length { expected: content.size, found });
+    }
+    let flags = OFlags::RDONLY
+        | OFlags::NOFOLLOW
+        | OFlags::NONBLOCK
+        | OFlags::NOATIME
+        | OFlags::CLOEXEC
+        | OFlags::LARGEFILE;
+    openat(directory, name, flags, Mode::empty()).map_err(Damage::opening)
+}
+
+/// Fills `bytes` with the stored bytes from `from` on.
+pub(super) fn read(
+    source: BorrowedFd<'_>,
+    content: &Content,
+    from: u64,
+    bytes: &mut [u8],
+) -> Result<(), Damage> {
+    for run in runs(content, from, bytes.len()) {
+        let (mut left, mut at) = (bytes.get_mut(run.range).unwrap_or_default(), run.at);
+        while !left.is_empty() {
+            match pread(source, &mut *left, at) {
+                // It became shorter since it was opened.
+                Ok(0) => return Err(Damage::Length { expected: content.size, found: at }),
+                Ok(n) => {
+                    left = left.get_mut(n..).unwrap_or_default();
+                    at += n as u64;
+                }
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(Damage::Unreadable(error)),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Reads the content, a buffer at a time, and hands each piece on with its place among the stored bytes.
+///
+/// # Errors
+/// [`Damage::Content`] at the end if the digest is another, and whatever `take` fails with.
+pub(super) fn stream<E: From<Damage>>(
+    source: BorrowedFd<'_>,
+    content: &Content,
+    buffer: &mut [u8],
+    mut take: impl FnMut(u64, &[u8]) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut hasher = Hasher::default();
+    let (mut at, stored) = (0, content.stored());
+    while at < stored {
+        let length = usize::try_from(stored - at).unwrap_or(usize::MAX).min(buffer.len());
+        let bytes = buffer.get_mut(..length).unwrap_or_default();
+        read(source, content, at, bytes)?;
+        hasher.update(bytes);
+        take(at, bytes)?;
+        at += length as u64;
+    }
+    if hasher.finish() == content.sha256 { Ok(()) } else { Err(Damage::Content.into()) }
+}
