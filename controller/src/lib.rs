@@ -4,6 +4,7 @@
 //! ([`decide`]); what was probed comes in as [`facts`], what is to be done goes out as steps.
 
 pub mod boot;
+pub mod boot_log;
 pub mod clock;
 pub mod cmdline;
 pub mod config;
@@ -14,6 +15,7 @@ pub mod decide;
 pub mod disk;
 pub mod dracut;
 pub mod drivers;
+pub mod efi;
 pub mod facts;
 pub mod fetch;
 pub mod files;

@@ -59,13 +59,13 @@ fn a_blank_disk_gets_everything_in_order() {
     let plan = plan_one(&drives_toml("", BOTH), &[disk("vda", 20 * GIB)]).unwrap();
     let at = |start: u64, end: u64| Run { start: start * 2048, end: end * 2048 };
     let add = vec![
-        NewPartition { role: Role::Boot, number: 1, run: at(1, 513) },
-        NewPartition { role: Role::System, number: 2, run: at(513, 2561) },
-        NewPartition { role: Role::Backup, number: 3, run: at(2561, 4609) },
-        NewPartition { role: Role::UserData, number: 4, run: at(4609, 20479) },
+        NewPartition { role: Role::Boot, number: 1, run: at(1, 513), attributes: 0 },
+        NewPartition { role: Role::System, number: 2, run: at(513, 2561), attributes: 0 },
+        NewPartition { role: Role::Backup, number: 3, run: at(2561, 4609), attributes: 0 },
+        NewPartition { role: Role::UserData, number: 4, run: at(4609, 20479), attributes: 0 },
     ];
     let mut steps: Vec<_> = add.iter().map(|new| Step::ClearEnds(new.run)).collect();
-    steps.extend([Step::WriteTable { base: Base::Blank, add }, Step::TellKernel]);
+    steps.extend([Step::WriteTable { base: Base::Blank, add, flags: vec![] }, Step::TellKernel]);
     assert_eq!(plan.steps, steps);
     assert_eq!(plan.present, []);
 }
