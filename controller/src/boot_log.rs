@@ -84,8 +84,7 @@ fn keep_or_fail(outcome: Outcome<'_>, log: &Log) -> Result<()> {
         return Ok(());
     }
     let text = text(outcome, &kernel_log());
-    let top =
-        mount_top(&place.device, place.filesystem, Path::new(LOGS), Access::ReadWrite, log)?;
+    let top = mount_top(&place.device, place.filesystem, Path::new(LOGS), Access::ReadWrite, log)?;
     let done = add(&top.path().join(FOLDER), outcome, &text, &place.policy);
     top.unmount()?;
     done
@@ -113,9 +112,11 @@ pub fn add(folder: &Path, outcome: Outcome<'_>, text: &str, policy: &Logs) -> Re
     let doing = || format!("keeping a log in {} on BOOTFS", FOLDER);
     fs::create_dir_all(folder).with_context(doing)?;
     let entries = fs::read_dir(folder).with_context(doing)?;
-    let names: io::Result<Vec<_>> =
-        entries.map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned())).collect();
-    let (number, surplus) = plan(names.with_context(doing)?, outcome.suffix(), policy.keep as usize);
+    let names: io::Result<Vec<_>> = entries
+        .map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned()))
+        .collect();
+    let (number, surplus) =
+        plan(names.with_context(doing)?, outcome.suffix(), policy.keep as usize);
     // First, so that a full filesystem has room again.
     for name in surplus {
         fs::remove_file(folder.join(name)).with_context(doing)?;
@@ -147,7 +148,8 @@ fn end(text: &str, most: u64) -> String {
     }
     let (first, rest) = text.split_once('\n').unwrap_or((text, ""));
     let first = first.get(..first.floor_char_boundary(most / 4)).unwrap_or_default();
-    let from = rest.ceil_char_boundary(rest.len().saturating_sub(most.saturating_sub(first.len() + 5)));
+    let from =
+        rest.ceil_char_boundary(rest.len().saturating_sub(most.saturating_sub(first.len() + 5)));
     let rest = rest.get(from..).and_then(|rest| rest.split_once('\n')).unwrap_or_default().1;
     format!("{first}\n...\n{rest}")
 }

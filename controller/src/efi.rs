@@ -27,7 +27,8 @@ const ATTRIBUTES: usize = 4;
 pub fn set_boot_order(efivars: &Path, wanted: &[String]) -> Result<bool> {
     let path = variable(efivars, "BootOrder");
     let bytes = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
-    let (attributes, numbers) = bytes.split_at_checked(ATTRIBUTES).context("BootOrder is cut short")?;
+    let (attributes, numbers) =
+        bytes.split_at_checked(ATTRIBUTES).context("BootOrder is cut short")?;
     let current: Vec<u16> =
         numbers.as_chunks().0.iter().map(|pair| u16::from_le_bytes(*pair)).collect();
     let name = |number: &u16| {
@@ -79,8 +80,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         for (number, name) in entries {
             let units = name.encode_utf16().chain([0]).flat_map(u16::to_le_bytes);
-            let bytes: Vec<u8> =
-                [7, 0, 0, 0, 1, 0, 0, 0, 98, 0].into_iter().chain(units).chain([4, 1, 42]).collect();
+            let bytes: Vec<u8> = [7, 0, 0, 0, 1, 0, 0, 0, 98, 0]
+                .into_iter()
+                .chain(units)
+                .chain([4, 1, 42])
+                .collect();
             fs::write(variable(dir.path(), &format!("Boot{number:04X}")), bytes).unwrap();
         }
         let numbers = order.iter().flat_map(|number| number.to_le_bytes());
@@ -121,7 +125,8 @@ mod tests {
     fn odd_variables_are_no_reason_to_write() {
         let dir = firmware(&[1, 2], &[]);
         fs::write(variable(dir.path(), "Boot0001"), [7, 0]).unwrap();
-        fs::write(variable(dir.path(), "Boot0002"), [7, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0xd8]).unwrap();
+        fs::write(variable(dir.path(), "Boot0002"), [7, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0xd8])
+            .unwrap();
         assert!(!set_boot_order(dir.path(), &words(&["GSE"])).unwrap());
         fs::write(variable(dir.path(), "BootOrder"), [7]).unwrap();
         let error = set_boot_order(dir.path(), &words(&["*"])).unwrap_err();

@@ -342,7 +342,10 @@ mod tests {
             assert!(!flags.is_empty() && data.is_empty(), "{word}");
         }
         let (flags, data) = super::options("rw,noatime,compress=zstd:3,,vers=4.1");
-        assert_eq!((flags, data.as_str()), (super::MountFlags::NOATIME, "compress=zstd:3,vers=4.1"));
+        assert_eq!(
+            (flags, data.as_str()),
+            (super::MountFlags::NOATIME, "compress=zstd:3,vers=4.1")
+        );
     }
 
     #[test]

@@ -34,8 +34,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 5] =
-        [Self::Release, Self::Index, Self::Config, Self::Image, Self::Archive];
+    const ALL: [Self; 5] = [Self::Release, Self::Index, Self::Config, Self::Image, Self::Archive];
 
     fn word(self) -> &'static str {
         match self {

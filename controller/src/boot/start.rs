@@ -67,8 +67,10 @@ pub(super) fn make_ready(
     let root = log.phase("clean up", || read_only(slot))?;
     let handover = handover(machine, config);
     check_init(root.path(), &handover.init)?;
-    let needed: &[(bool, &[&str])] =
-        &[(over.overlay.is_empty(), &["overlay"]), (over.nfs.is_empty(), &["nfs", "nfsv4", "nfsv3"])];
+    let needed: &[(bool, &[&str])] = &[
+        (over.overlay.is_empty(), &["overlay"]),
+        (over.nfs.is_empty(), &["nfs", "nfsv4", "nfsv3"]),
+    ];
     for module in needed.iter().filter(|(idle, _)| !idle).flat_map(|(_, modules)| *modules) {
         machine.hotplug.drivers().load_named(module, log);
     }

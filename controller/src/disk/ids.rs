@@ -27,7 +27,9 @@ pub(super) fn names(sys: &Path, name: &str) -> Vec<String> {
         names.extend(name.map(|(model, serial)| format!("mmc-{}_0x{}", word(&model), serial)));
     } else if let Some(at) = usb_address(&device) {
         let parts = [text(&device.join("vendor")), model(sys), serial];
-        if let [Some(vendor), Some(model), Some(serial)] = parts.map(|part| part.as_deref().map(word)) {
+        if let [Some(vendor), Some(model), Some(serial)] =
+            parts.map(|part| part.as_deref().map(word))
+        {
             names.push(format!("usb-{vendor}_{model}_{serial}-{at}"));
         }
     } else {

@@ -127,7 +127,10 @@ impl fmt::Display for Warning {
                 write!(f, "the partition table of {}: {flaw}; it is written anew", disk.display())
             }
             Self::Taken(disk, what) => {
-                write!(f, "{disk} held {what}, and is taken: controller/drives.toml says take = true")
+                write!(
+                    f,
+                    "{disk} held {what}, and is taken: controller/drives.toml says take = true"
+                )
             }
         }
     }
@@ -302,11 +305,12 @@ fn worthless(entry: &drives::Disk, disk: &BlockDevice, error: &DriveError) -> Op
         }
         _ => false,
     };
+    // What cannot be read may be ours: nor are all tables known to each kernel.
     let whole = match &disk.holds {
         Holds::Filesystem(info) => labelled(&Content::Filesystem(info.clone())),
+        Holds::Table(_) => disk.partitions.is_empty(),
         _ => false,
     };
-    // What cannot be read may be ours.
     let ours = |p: &Partition| {
         p.is_ours() || labelled(&p.content) || matches!(p.content, Content::Unclear(_))
     };

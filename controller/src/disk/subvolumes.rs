@@ -32,10 +32,7 @@ impl Wanted {
     /// What the configuration says of a partition; nothing where that has no btrfs.
     pub fn of(partition: Option<&drives::Partition>) -> Self {
         let Some(partition) = partition else { return Self::default() };
-        Self {
-            present: partition.subvolumes.clone(),
-            gone: partition.deleted_subvolumes.clone(),
-        }
+        Self { present: partition.subvolumes.clone(), gone: partition.deleted_subvolumes.clone() }
     }
 }
 

@@ -56,7 +56,8 @@ fn kept(name: &str) -> PathBuf {
 /// archive have that path.
 pub(super) fn unpack(name: &str, path: &str, stage: &Path) -> Result<()> {
     let kept = kept(name);
-    let packed = fs::read(&kept).with_context(|| format!("there is no {name} with a signature on BOOTFS"))?;
+    let packed = fs::read(&kept)
+        .with_context(|| format!("there is no {name} with a signature on BOOTFS"))?;
     fs::remove_file(&kept).with_context(|| format!("removing {}", kept.display()))?;
     let path = Path::new(path.trim_start_matches('/'));
     let depth = path.components().count();
@@ -72,7 +73,8 @@ pub(super) fn unpack(name: &str, path: &str, stage: &Path) -> Result<()> {
         if !own.starts_with(path) {
             bail!("{name} is for {}, but has {}", path.display(), own.display());
         }
-        let done = entry.unpack_in(above).with_context(|| format!("unpacking {}", own.display()))?;
+        let done =
+            entry.unpack_in(above).with_context(|| format!("unpacking {}", own.display()))?;
         if !done {
             bail!("{name} has a path that leads out of it: {}", own.display());
         }

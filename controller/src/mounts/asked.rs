@@ -21,7 +21,8 @@ pub fn asked(mut mounts: Mounts, cmdline: &CmdLine) -> Mounts {
     let all = &mut mounts.tmpfs;
     for (option, path, mode, archive) in OPTIONS {
         let said = cmdline.words().any(|(word, _)| word == option);
-        let archive = archive.filter(|(boot, _)| cmdline.flag(boot)).map(|(_, name)| name.to_owned());
+        let archive =
+            archive.filter(|(boot, _)| cmdline.flag(boot)).map(|(_, name)| name.to_owned());
         if said && !cmdline.flag(option) && archive.is_none() {
             all.retain(|tmpfs| tmpfs.path != path);
         } else if said || archive.is_some() {

@@ -28,7 +28,10 @@ pub(super) fn installed() -> u64 {
 pub(super) fn sizes(all: &[Tmpfs], memory: u64) -> Vec<u64> {
     let most = memory / 4 * 3;
     let unsized_ones = all.iter().filter(|tmpfs| tmpfs.size.is_none()).count() as u64;
-    let asked = all.iter().filter_map(|tmpfs| tmpfs.size).fold(0_u64, |sum, size| sum.saturating_add(size.0));
+    let asked = all
+        .iter()
+        .filter_map(|tmpfs| tmpfs.size)
+        .fold(0_u64, |sum, size| sum.saturating_add(size.0));
     let for_sized = if unsized_ones == 0 { most } else { most - memory / 8 };
     let left = most.saturating_sub(asked).max(most - for_sized);
     let share = left.checked_div(unsized_ones).unwrap_or(0);

@@ -73,7 +73,8 @@ pub fn mount_all(
         Err(e) => log.warn(format_args!("{path} {otherwise}: {}", reason(&e))),
     };
     let stays = "stays as the image has it";
-    for (tmpfs, size) in config.tmpfs.iter().zip(memory::sizes(&config.tmpfs, memory::installed())) {
+    for (tmpfs, size) in config.tmpfs.iter().zip(memory::sizes(&config.tmpfs, memory::installed()))
+    {
         let done = memory::mount(root, tmpfs, size, log);
         if tmpfs.path == "/etc" && done.is_err() {
             return done.map(|()| Vec::new());
@@ -123,7 +124,7 @@ fn mount_bind(root: &Path, from: &str, bind: &Bind) -> Result<()> {
     if flags.is_empty() {
         return Ok(());
     }
-    let to = target(root, &bind.to)?.1;
+    let (_open, to) = target(root, &bind.to)?;
     // A bind has the flags of what it is of until it gets some of its own, which are then all that it has. statvfs(3)
     // and mount(2) give them the same bits.
     let own = statvfs(&to).with_context(|| format!("looking at {}", bind.to))?.f_flag.bits();

@@ -7,7 +7,7 @@
 use std::{
     fs, io,
     net::{SocketAddr, TcpStream, ToSocketAddrs as _},
-    path::{Path, PathBuf},
+    path::Path,
     sync::mpsc,
     thread,
     time::{Duration, Instant},
@@ -47,7 +47,7 @@ pub(super) fn mount_all(root: &Path, all: &[Nfs], tell: &mut dyn FnMut(&str, &st
                 bail!("no answer within {} s", nfs.timeout);
             })
         });
-        tell(&nfs.to, &format!("is not {}", nfs.from), done);
+        tell(&nfs.to, &format!("is not mounted from {}", nfs.from), done);
     }
 }
 
@@ -66,11 +66,13 @@ fn start(root: &Path, nfs: &Nfs) -> Result<mpsc::Receiver<Result<()>>> {
     Ok(answers)
 }
 
-fn mount_one(nfs: &Nfs, on: &PathBuf) -> Result<()> {
+fn mount_one(nfs: &Nfs, on: &Path) -> Result<()> {
     let (server, _) = nfs.server().context("there is no server in it")?;
     let (flags, data) = mount::options(&nfs.options);
     let value = |key: &str| {
-        data.split(',').find_map(|word| word.split_once('=').filter(|(k, _)| *k == key)).map(|w| w.1)
+        data.split(',')
+            .find_map(|word| word.split_once('=').filter(|(k, _)| *k == key))
+            .map(|w| w.1)
     };
     let port = value("port").and_then(|port| port.parse().ok()).unwrap_or(PORT);
     let address = reachable(server, port, Duration::from_secs(u64::from(nfs.timeout)))?;

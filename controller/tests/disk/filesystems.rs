@@ -25,7 +25,7 @@ use gse_controller::{
 };
 use gse_protocol::{
     Serial,
-    config::drives::{Filesystem, Role},
+    config::drives::{Filesystem, Role, Subvolume},
 };
 
 use crate::common::{Loop, MIB, sh, tools};

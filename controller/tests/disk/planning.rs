@@ -139,7 +139,7 @@ fn a_damaged_table_is_repaired_and_said_to_be_so() {
     let plan = plan_one(&drives_toml("", &BOTH[1..2]), &[ours]).unwrap();
     assert_eq!(
         plan.steps,
-        [Step::WriteTable { base: Base::Existing, add: vec![] }, Step::TellKernel]
+        [Step::WriteTable { base: Base::Existing, add: vec![], flags: vec![] }, Step::TellKernel]
     );
     let said = plan.warnings[0].to_string();
     assert!(said.contains("backup at the disk's end is used"), "{said}");
@@ -244,6 +244,13 @@ fn zero_one_and_many_disks_are_three_answers() {
             Err(&["2 disks fit", "/dev/sda, QEMU HARDDISK, serial SN-sda, 20.0 GiB", "/dev/sdb"]),
         ),
         ("path = '/dev/sdb'", vec![a, b], Ok("sdb")),
+        ("path = '/dev/disk/by-id/virtio-SN-sdb'", vec![a, b], Ok("sdb")),
+        ("path = '/dev/disk/by-id/*sda'", vec![a, b], Ok("sda")),
+        (
+            "path = '/dev/disk/by-id/ata-*'",
+            vec![a, b],
+            Err(&["its path is not /dev/disk/by-id/ata-*: by id it is virtio-SN-sda"]),
+        ),
         ("serial = 'SN-*b'", vec![a, b], Ok("sdb")),
         ("model = 'QEMU*'", vec![a, b], Ok("sda")),
         ("min_size = '30G'", vec![a, b], Ok("sdb")),

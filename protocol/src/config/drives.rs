@@ -305,7 +305,8 @@ impl Drives {
                 return wrong(path, message);
             }
             if disk.take && disk.matches == Match::default() {
-                let message = "take = true needs a match: it is no word about whatever disk is there";
+                let message =
+                    "take = true needs a match: it is no word about whatever disk is there";
                 return wrong("take", message.to_owned());
             }
             for partition in &disk.partition {

@@ -191,7 +191,9 @@ impl Mounts {
                 Err(Error::new(FILE, message).in_line_of(text, value))
             };
             let from = &nfs.from;
-            if nfs.server().is_none() || from.contains(|c: char| c.is_whitespace() || c.is_control()) {
+            if nfs.server().is_none()
+                || from.contains(|c: char| c.is_whitespace() || c.is_control())
+            {
                 return wrong(from, format!("{from:?} is no directory of a server like nas:/home"));
             }
             if !(1..=600).contains(&nfs.timeout) {

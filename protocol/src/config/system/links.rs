@@ -72,7 +72,12 @@ pub(super) fn line(text: &str) -> Result<Line, Wrong> {
         }
         ["bindmount", force, from, to] => {
             let options = String::new();
-            Ok(Line::Bind(Bind { from: path(from)?, to: path(to)?, make: yes_or_no(force)?, options }))
+            Ok(Line::Bind(Bind {
+                from: path(from)?,
+                to: path(to)?,
+                make: yes_or_no(force)?,
+                options,
+            }))
         }
         ["overlay", lower, upper, work] => Ok(Line::Overlay(Overlay {
             lower: path(lower)?,
@@ -105,8 +110,7 @@ fn yes_or_no(word: &str) -> Result<bool, Wrong> {
 
 /// Options as mount(8) has them: `size=64M,mode=0755`, and `keep` for the image's content.
 fn tmpfs(path: String, options: &[&str]) -> Result<Tmpfs, Wrong> {
-    let mut tmpfs =
-        Tmpfs { path, size: None, mode: Mode::default(), keep: false, archive: None };
+    let mut tmpfs = Tmpfs { path, size: None, mode: Mode::default(), keep: false, archive: None };
     for option in options.iter().flat_map(|word| word.split(',')).filter(|word| !word.is_empty()) {
         match option.split_once('=').unwrap_or((option, "")) {
             ("size", size) => {
