@@ -32,10 +32,11 @@ rm /tmp/full
 echo more >/var/log/more && echo "saw that /var/log has room"
 echo changed >/opt/own && echo "saw /opt/own $(cat /opt/own)"
 if test -d /user-data/@work; then
-    dd if=/dev/zero of=/work/full bs=64k count=800 conv=fsync 2>/dev/null || echo "saw that /work is full"
+    dd if=/dev/urandom of=/work/full bs=64k count=800 conv=fsync 2>/dev/null || echo "saw that /work is full"
     rm /work/full
     echo kept >/work/kept
-    /scratch/tool || echo "saw that /scratch runs nothing"
+    cp /bin/busybox /scratch/busybox
+    /scratch/busybox true || echo "saw that /scratch runs nothing"
 fi
 mkdir /tmp/boot && mount /dev/vda1 /tmp/boot && cp /srv/etc.tar.zst* /tmp/boot && umount /tmp/boot
 /run/gse/gse-controller up && /run/gse/gse-controller closed
