@@ -143,7 +143,7 @@ pub struct Cli {
     #[arg(long, value_name = "FILE")]
     pub controller: Option<PathBuf>,
     /// With --build-controller: drivers by name or class (default: disk, net, usb, input, virtio, hyperv, xen,
-    /// crypto; beside it: server, san, fabric, cloud, rare, watchdog, all). Add some with default,server
+    /// crypto; beside it: nfs, server, san, fabric, cloud, rare, watchdog, all). Add some with default,server
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub drivers: Vec<String>,
     /// With --build-controller: write here instead of DIST/controller/<kernel>/initramfs.img
@@ -172,6 +172,10 @@ pub struct Cli {
     /// With --verify: the public key; with --archive: an older one that signed the last release
     #[arg(long, value_name = "FILE")]
     pub r#pub: Option<PathBuf>,
+
+    /// Sign the content of a directory for BOOTFS, such as etc.tar.zst: `archive` in mounts.toml
+    #[arg(long, value_name = "FILE", group = "action")]
+    pub sign: Option<PathBuf>,
 
     /// What is published, and what signs it
     #[arg(long, value_name = "DIR", default_value = "dist.d")]

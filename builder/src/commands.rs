@@ -1,13 +1,17 @@
 //! From the command line to the library, and from its answers to the person.
 
 use std::{
+    fs,
     io::{Write as _, stdout},
     path::Path,
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::Context as _;
-use gse_protocol::sign::Claim;
+use gse_protocol::{
+    Serial,
+    sign::{Claim, Kind},
+};
 use indicatif::{BinaryBytes, HumanCount};
 use serde::Serialize;
 
@@ -87,6 +91,24 @@ pub fn verify(cli: &Cli, file: &Path) -> anyhow::Result<()> {
         "{}: {kind} with serial {serial}, signed by key {key}: {details}",
         file.display()
     ))
+}
+
+/// `--sign=FILE [--key=FILE]`
+pub fn sign(cli: &Cli, file: &Path) -> anyhow::Result<()> {
+    let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    anyhow::ensure!(
+        name.ends_with(".tar.zst") && name != "system.tar.zst",
+        "{} is no archive of a directory: `tar --zstd -C / -cf etc.tar.zst etc` makes one",
+        file.display()
+    );
+    let key = SecretKey::load(&cli.key, password::ask)?;
+    let bytes = fs::File::open(file).with_context(|| format!("opening {}", file.display()))?;
+    // It has no serial: the time tells a person which of two is newer.
+    let claim = Claim { kind: Kind::Archive, serial: Serial(created()?) };
+    let target = file.with_file_name(format!("{name}.minisig"));
+    fs::write(&target, key.sign(claim, "", bytes)?)
+        .with_context(|| format!("writing {}", target.display()))?;
+    print_line(&format!("{}: signed by key {}", target.display(), key.public().id()))
 }
 
 /// `--check-config[=CONFIG.D]`

@@ -37,6 +37,9 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
     if let Some(file) = &cli.verify {
         return commands::verify(cli, file);
     }
+    if let Some(file) = &cli.sign {
+        return commands::sign(cli, file);
+    }
     if let Some(config) = &cli.check_config {
         return commands::check_config(config.as_deref());
     }

@@ -138,6 +138,12 @@ pub fn verify(file: &Path, key: &PublicKey) -> Result<Verified, Error> {
             let claim = signature.verify(Kind::Config, &bytes, &keys).map_err(wrong)?;
             (Kind::Config, claim.serial, format!("{} bytes", bytes.len()))
         }
+        _ if name.ends_with(".tar.zst") => {
+            let opened = File::open(file).map_err(read_error(file))?;
+            let checked = signature.verify_reader(Kind::Archive, &opened, &keys);
+            let claim = checked.map_err(read_error(file))?.map_err(wrong)?;
+            (Kind::Archive, claim.serial, "the content of a directory".to_owned())
+        }
         _ => return Err(Error::Name(file.to_owned())),
     };
     Ok(Verified { kind: kind.to_string(), serial, key: key.id().to_string(), details })

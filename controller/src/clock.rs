@@ -1,7 +1,7 @@
 //! A floor for the clock: a machine whose battery is dead starts in 1970 or 2000, when no TLS
 //! certificate is valid yet. What was published or built at a time proves that it is not earlier.
 
-use std::{fs, io, path::Path};
+use std::{fmt, fs, io, path::Path};
 
 use rustix::time::{ClockId, Timespec, clock_gettime, clock_settime};
 
@@ -54,6 +54,39 @@ fn decide(now: i64, floor: u64) -> Option<i64> {
     (now < floor).then_some(floor)
 }
 
+/// A day, in the Gregorian calendar and UTC; written as `2026-11-23`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Date {
+    year: i64,
+    month: i64,
+    day: i64,
+}
+
+impl Date {
+    /// By the clock.
+    pub fn today() -> Self {
+        Self::at(clock_gettime(ClockId::Realtime).tv_sec)
+    }
+
+    /// The day of a time in seconds since 1970.
+    pub fn at(seconds: i64) -> Self {
+        // Years that begin in March have their odd day last, and the lengths of their months follow a line
+        // (Richards, Explanatory Supplement to the Astronomical Almanac, 15.11).
+        let j = seconds.div_euclid(86_400) + 2_440_588;
+        let f = j + 1401 + (4 * j + 274_277) / 146_097 * 3 / 4 - 38;
+        let e = 4 * f + 3;
+        let h = 5 * (e % 1461 / 4) + 2;
+        let month = (h / 153 + 2) % 12 + 1;
+        Self { year: e / 1461 - 4716 + (14 - month) / 12, month, day: h % 153 / 5 + 1 }
+    }
+}
+
+impl fmt::Display for Date {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:04}-{:02}-{:02}", self.year, self.month, self.day)
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -74,6 +107,22 @@ mod tests {
         }
         assert_eq!(decide(0, u64::MAX), None, "no time that a kernel can have");
         assert!(!raise_to(1).unwrap(), "this machine's clock is later than 1970");
+    }
+
+    #[test]
+    fn days_are_those_of_the_calendar() {
+        for (seconds, date) in [
+            (0, "1970-01-01"),
+            (951_782_399, "2000-02-28"),
+            (951_782_400, "2000-02-29"),
+            (951_868_800, "2000-03-01"),
+            (1_795_391_999, "2026-11-22"),
+            (1_795_392_000, "2026-11-23"),
+            (1_798_761_599, "2026-12-31"),
+            (4_107_542_400, "2100-03-01"),
+        ] {
+            assert_eq!(Date::at(seconds).to_string(), date, "{seconds}");
+        }
     }
 
     #[test]

@@ -51,8 +51,8 @@ fn read_directory(base: &Path, below: &mut PathBuf, files: &mut Files) -> io::Re
 /// Reads the copy that BOOTFS, mounted at `boot`, keeps. One that is damaged, or signed by a key that is
 /// no longer trusted, is as good as none.
 pub fn kept(boot: &Path, keys: &Keys, log: &Log) -> Option<Bundle> {
-    let tar = read_bounded(&boot.join(KEPT), MAX_BUNDLE)?;
-    let signature = read_bounded(&boot.join(KEPT_SIGNATURE), MAX_SIGNATURE)?;
+    let tar = files::read_bounded(&boot.join(KEPT), MAX_BUNDLE).ok()?;
+    let signature = files::read_bounded(&boot.join(KEPT_SIGNATURE), MAX_SIGNATURE).ok()?;
     match Bundle::open(&tar, &String::from_utf8_lossy(&signature), keys) {
         Ok(bundle) => Some(bundle),
         Err(e) => {
@@ -78,13 +78,6 @@ pub fn newer(embedded: Bundle, kept: Option<Bundle>) -> Bundle {
         Some(kept) if kept.created >= embedded.created => kept,
         _ => embedded,
     }
-}
-
-fn read_bounded(path: &Path, most: usize) -> Option<Vec<u8>> {
-    use io::Read as _;
-    let mut bytes = Vec::new();
-    fs::File::open(path).ok()?.take(most as u64 + 1).read_to_end(&mut bytes).ok()?;
-    (bytes.len() <= most).then_some(bytes)
 }
 
 #[cfg(test)]

@@ -2,13 +2,13 @@
 
 use std::{
     fs::{self, File, OpenOptions, Permissions},
-    io::{self, Write as _},
+    io::{self, Read as _, Write as _},
     os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, fchown},
     path::{Path, PathBuf},
 };
 
-/// What is added to the name of a file until it takes the place of another.
-pub const NEW: &str = ".gse-new";
+/// What the names of files end in that are not complete.
+pub const UNFINISHED: &str = ".gse-new";
 
 /// Replaces `path` by `bytes`: written beside it, synced, renamed; then the directory is synced.
 pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
@@ -54,6 +54,16 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.write_all(bytes)
 }
 
+/// Reads a file of at most `most` bytes.
+pub fn read_bounded(path: &Path, most: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(most as u64 + 1).read_to_end(&mut bytes)?;
+    match bytes.len() <= most {
+        true => Ok(bytes),
+        false => Err(io::Error::other(format!("it has more than {most} bytes"))),
+    }
+}
+
 /// Makes the entries of the directory that holds `path` last.
 pub fn sync_parent(path: &Path) -> io::Result<()> {
     match path.parent() {
@@ -64,6 +74,6 @@ pub fn sync_parent(path: &Path) -> io::Result<()> {
 
 fn beside(path: &Path) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(NEW);
+    name.push(UNFINISHED);
     path.with_file_name(name)
 }

@@ -5,6 +5,7 @@
 
 pub mod boot;
 pub mod booted;
+pub mod boot_log;
 pub mod clock;
 pub mod cmdline;
 pub mod config;
@@ -15,6 +16,7 @@ pub mod decide;
 pub mod disk;
 pub mod dracut;
 pub mod drivers;
+pub mod efi;
 pub mod facts;
 pub mod fetch;
 pub mod files;

@@ -22,6 +22,10 @@ pub const SCRATCH: &str = "/run/gse/scratch";
 pub const SLOTS: &str = "/run/gse/slots";
 /// Where a tmpfs is filled before it covers the image's directory.
 pub const STAGE: &str = "/run/gse/stage";
+/// Where archives of BOOTFS wait whose signatures have been checked.
+pub const ARCHIVES: &str = "/run/gse/archives";
+/// Where BOOTFS is mounted while a log is written.
+pub const LOGS: &str = "/run/gse/logs";
 /// Where the root of the chosen system waits until it is mounted at [`NEW_ROOT`].
 pub const READY: &str = "/run/gse/root";
 /// Where the real root is mounted until it is the root.
@@ -171,6 +175,37 @@ pub fn mount(
         .map_err(failed)
 }
 
+/// The flags among the words that mount(8) takes, and the others, which are for the filesystem.
+pub fn options(words: &str) -> (MountFlags, String) {
+    let (mut flags, mut data) = (MountFlags::empty(), Vec::new());
+    for word in words.split(',').filter(|word| !word.is_empty()) {
+        match word {
+            "ro" => flags |= MountFlags::RDONLY,
+            "nosuid" => flags |= MountFlags::NOSUID,
+            "nodev" => flags |= MountFlags::NODEV,
+            "noexec" => flags |= MountFlags::NOEXEC,
+            "sync" => flags |= MountFlags::SYNCHRONOUS,
+            "noatime" => flags |= MountFlags::NOATIME,
+            "nodiratime" => flags |= MountFlags::NODIRATIME,
+            "relatime" => flags |= MountFlags::RELATIME,
+            // What is so anyway.
+            "rw" | "defaults" => {}
+            other => data.push(other),
+        }
+    }
+    (flags, data.join(","))
+}
+
+/// The flags of a mount that a bind of it is not to lose.
+pub fn kept_by_binds() -> MountFlags {
+    MountFlags::RDONLY
+        | MountFlags::NOSUID
+        | MountFlags::NODEV
+        | MountFlags::NOEXEC
+        | MountFlags::NOATIME
+        | MountFlags::NODIRATIME
+}
+
 /// Mounts a kernel filesystem, such as `proc`, unless something is mounted there already.
 ///
 /// # Errors
@@ -299,6 +334,19 @@ fn parse_mountinfo(text: &str) -> Vec<PathBuf> {
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
+
+    #[test]
+    fn every_option_of_a_bind_is_a_flag() {
+        for word in gse_protocol::config::mounts::FLAGS {
+            let (flags, data) = super::options(word);
+            assert!(!flags.is_empty() && data.is_empty(), "{word}");
+        }
+        let (flags, data) = super::options("rw,noatime,compress=zstd:3,,vers=4.1");
+        assert_eq!(
+            (flags, data.as_str()),
+            (super::MountFlags::NOATIME, "compress=zstd:3,vers=4.1")
+        );
+    }
 
     #[test]
     fn mount_points_are_read_with_their_spaces() {

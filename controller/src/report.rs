@@ -10,6 +10,7 @@ use gse_protocol::config::drives::Filesystem;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    boot_log::{self, Outcome},
     disk::{
         fallback::Fallback,
         mount::{Access, mount_top},
@@ -103,6 +104,11 @@ impl BootReport {
     }
 }
 
+/// The report of this boot as it lies in [`RUN_DIR`], where there is one.
+pub fn text() -> Option<String> {
+    fs::read_to_string(Path::new(RUN_DIR).join(FILE)).ok()
+}
+
 /// The startup is over. The system is up if all of the administrator's checks say so; what came of it is
 /// left in a file too.
 pub fn up(place: &Place, log: &Log) -> Result<Verdict> {
@@ -118,6 +124,9 @@ pub fn up(place: &Place, log: &Log) -> Result<Verdict> {
         complaints.push(reason(&e));
     }
     let reason = (!complaints.is_empty()).then(|| complaints.join("; "));
+    if let Some(reason) = &reason {
+        boot_log::keep(Outcome::Failed(reason), log);
+    }
     let verdict = Verdict { up: reason.is_none(), reason, checks };
     verdict.store(&place.info)?;
     Ok(verdict)

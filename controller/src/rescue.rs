@@ -9,7 +9,9 @@ use gse_protocol::config;
 use sha_crypt::{PasswordVerifier as _, ShaCrypt};
 
 use crate::{
+    boot_log::{self, Outcome},
     console::{self, Input, say},
+    log::Log,
     supervisor::FAILURE,
 };
 
@@ -63,12 +65,13 @@ pub fn run() -> Choice {
     let policy = policy();
     let reason =
         fs::read_to_string(FAILURE).unwrap_or_else(|_| "the reason was not kept".to_owned());
+    boot_log::keep(Outcome::Failed(&reason), &Log::new(false));
     let wait = Duration::from_secs(u64::from(policy.reboot_after));
     let shell = SHELLS.into_iter().find(|path| Path::new(path).exists());
     let shell = shell.zip(policy.password.as_deref());
 
     say("\n--- GSE rescue -------------------------------------------------------------");
-    for line in log_tail(&kernel_log(), LOG_LINES) {
+    for line in log_tail(&boot_log::kernel_log(), LOG_LINES) {
         say(format_args!("  {line}"));
     }
     say("----------------------------------------------------------------------------");
@@ -141,30 +144,10 @@ fn policy() -> config::boot::Rescue {
     fs::read(POLICY).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
 }
 
-fn kernel_log() -> String {
-    use std::io::Read as _;
-    use std::os::unix::fs::OpenOptionsExt as _;
-    let nonblocking = rustix::fs::OFlags::NONBLOCK.bits() as i32;
-    let file = fs::OpenOptions::new().read(true).custom_flags(nonblocking).open("/dev/kmsg");
-    let Ok(mut file) = file else { return String::new() };
-    let mut text = String::new();
-    // Each read gives one record; the last fails with EAGAIN.
-    let mut record = [0; 8192];
-    while let Ok(n @ 1..) = file.read(&mut record) {
-        text.push_str(&String::from_utf8_lossy(record.get(..n).unwrap_or_default()));
-    }
-    text
-}
-
-/// The last lines of the kernel's log, without the numbers before the `;`:
-/// <https://docs.kernel.org/admin-guide/abi-testing.html> (`/dev/kmsg`).
-fn log_tail(kmsg: &str, lines: usize) -> Vec<&str> {
-    let all: Vec<&str> = kmsg
-        .lines()
-        .filter(|line| !line.starts_with(' '))
-        .filter_map(|line| line.split_once(';').map(|(_, text)| text))
-        .collect();
-    all.get(all.len().saturating_sub(lines)..).unwrap_or_default().to_vec()
+/// The last lines of the kernel's log, without their times.
+fn log_tail(kmsg: &str, last: usize) -> Vec<&str> {
+    let all: Vec<&str> = boot_log::lines(kmsg).map(|(_, text)| text).collect();
+    all.get(all.len().saturating_sub(last)..).unwrap_or_default().to_vec()
 }
 
 #[cfg(test)]

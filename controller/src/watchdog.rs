@@ -24,9 +24,16 @@ use nix::sys::{
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fs::{Access, AtFlags, CWD, Mode, OFlags, accessat, openat},
+    process::{chroot, fchdir},
 };
 
-use crate::{startup, supervisor::RUN_DIR, sys::watchdog::Watchdog};
+use crate::{
+    boot_log::{self, Outcome},
+    log::Log,
+    startup,
+    supervisor::RUN_DIR,
+    sys::watchdog::Watchdog,
+};
 
 /// How often it looks around. A watchdog is fed four times in its own time at least.
 const PULSE: Duration = Duration::from_secs(2);
@@ -104,7 +111,7 @@ pub fn run() -> Result<()> {
                     dog = Some(unstoppable);
                 }
             },
-            Duty::Restart => restart(&policy, &mut kmsg),
+            Duty::Restart => restart(&policy, &mut kmsg, &run),
         }
         if rest(&asked, dog.as_ref())? {
             return dismissed(dog, reported);
@@ -149,15 +156,19 @@ fn dismissed(dog: Option<Watchdog>, reported: bool) -> Result<()> {
 }
 
 /// Ends a startup that hangs. Comes back if even that hangs; the watchdog, no longer fed, does it then.
-fn restart(policy: &Health, kmsg: &mut File) {
-    let limit = policy.startup_limit;
+fn restart(policy: &Health, kmsg: &mut File, run: &OwnedFd) {
+    let why = format!("this system was not up after {} s", policy.startup_limit);
     // Level 1 is shown on the console.
-    let _ = kmsg.write_all(
-        format!("<1>gse: this system was not up after {limit} s: the machine restarts\n")
-            .as_bytes(),
-    );
+    let _ = kmsg.write_all(format!("<1>gse: {why}: the machine restarts\n").as_bytes());
+    // The system's own root, where paths lead somewhere: see `run`.
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = openat(run, "../..", flags, Mode::empty());
+    let there = root.and_then(|root| fchdir(&root)).and_then(|()| chroot("."));
     let (done, synced) = mpsc::channel();
     let sync = move || {
+        if there.is_ok() {
+            boot_log::keep(Outcome::Failed(&why), &Log::console());
+        }
         rustix::fs::sync();
         let _ = done.send(());
     };

@@ -29,10 +29,12 @@ pub enum Kind {
     Config,
     /// `system.tar.zst`
     Image,
+    /// The content of a directory, on BOOTFS.
+    Archive,
 }
 
 impl Kind {
-    const ALL: [Self; 4] = [Self::Release, Self::Index, Self::Config, Self::Image];
+    const ALL: [Self; 5] = [Self::Release, Self::Index, Self::Config, Self::Image, Self::Archive];
 
     fn word(self) -> &'static str {
         match self {
@@ -40,6 +42,7 @@ impl Kind {
             Self::Index => "index",
             Self::Config => "config",
             Self::Image => "image",
+            Self::Archive => "archive",
         }
     }
 }

@@ -506,3 +506,66 @@ proptest! {
         prop_assert_eq!(wild(&pattern, &text), expected);
     }
 }
+
+#[test]
+fn rules_of_disks_mounts_and_firmware_are_checked_before_a_machine_sees_them() {
+    let partition = |label: &str, rest: &str| {
+        format!(
+            "[[disk.partition]]\nlabel = \"{label}\"\nfilesystem = \"btrfs\"\nsize = \"4G\"\n{rest}\n"
+        )
+    };
+    let data = |rest: &str| format!("[[disk]]\n{}", partition("USERDATAFS", rest));
+    let disk = |rest: &str| format!("[[disk]]\n{rest}\n{}", partition("SYSFS", ""));
+    let nfs = |from: &str, rest: &str| format!("[[nfs]]\nfrom = '{from}'\nto = '/home'\n{rest}\n");
+    let bind = |options: &str| format!("[[bind]]\nfrom = 'x'\nto = '/x'\noptions = '{options}'\n");
+    let archive = |name: &str| format!("[[tmpfs]]\npath = '/etc'\narchive = '{name}'\n");
+    for (file, text, sentence) in [
+        (
+            "drives",
+            data("subvolumes = ['@a', { name = '@b', quota = '5G', snapshots = 7 }]"),
+            "fine",
+        ),
+        ("drives", data("subvolumes = [{ name = '@b', qota = '5G' }]"), "did you mean `quota`?"),
+        ("drives", data("subvolumes = [{ quota = '5G' }]"), "missing field `name`"),
+        ("drives", data("subvolumes = [5]"), "a name such as \"@home\""),
+        ("drives", data("subvolumes = ['@a']\ndeleted_subvolumes = ['@a']"), "is there twice"),
+        ("drives", data("deleted_subvolumes = ['@']"), "is no name for a subvolume"),
+        ("drives", data("deleted_subvolumes = ['@old']"), "fine"),
+        (
+            "drives",
+            format!(
+                "[[disk]]\n{}",
+                partition("SYSFS", "subvolumes = [{ name = '@v', quota = '1G' }]")
+            ),
+            "SYSFS cannot have quotas, snapshots or deletions: only USERDATAFS can",
+        ),
+        ("drives", data("flags = ['legacy-boot', 'no-auto']"), "fine"),
+        ("drives", data("flags = ['legacyboot']"), "did you mean `legacy-boot`?"),
+        ("drives", disk("match.path = '/dev/disk/by-id/ata-*'\ntake = true"), "fine"),
+        ("drives", disk("match.path = '/dev/disk/by-uuid/1'"), "is no path of a disk"),
+        ("drives", disk("match.path = 'sda'"), "drives.toml:2: \"sda\" is no path of a disk"),
+        ("drives", disk("take = true"), "take = true needs a match"),
+        ("drives", disk("optional = true"), "fine"),
+        ("mounts", nfs("nas.lab.example:/home", "options = 'vers=4.1,noatime'"), "fine"),
+        ("mounts", nfs("[fd00::1]:/home", "timeout = 30"), "fine"),
+        ("mounts", nfs("nas/home", ""), "is no directory of a server like nas:/home"),
+        ("mounts", nfs(":/home", ""), "is no directory of a server like nas:/home"),
+        ("mounts", nfs("nas:/home", "options = 'vers=4.1, noatime'"), "has blanks"),
+        ("mounts", nfs("nas:/home", "timeout = 0"), "1 to 600 seconds"),
+        ("mounts", "[[nfs]]\nfrom = 'nas:/home'\nto = 'home'\n".to_owned(), "is no absolute path"),
+        ("mounts", bind("noexec,ro"), "fine"),
+        ("mounts", bind("noexc"), "a bind has no option \"noexc\" (did you mean `noexec`?)"),
+        ("mounts", archive("etc.tar.zst"), "fine"),
+        ("mounts", archive("gse/etc.tar.zst"), "fine"),
+        ("mounts", archive("etc.tar.bz2"), "is no archive on BOOTFS like etc.tar.zst"),
+        ("mounts", archive("../etc.tar.zst"), "is no archive on BOOTFS"),
+        ("boot", "[logs]\nkeep = 3\nsize = \"64K\"\n".to_owned(), "fine"),
+        ("boot", "[logs]\nkeep = 1000\n".to_owned(), "boot.toml:1: logs: at most 100"),
+        ("boot", "[logs]\nsize = \"1G\"\n".to_owned(), "of 4K to 4M each"),
+        ("boot", "[firmware]\nboot_order = [\"GSE*\"]\n".to_owned(), "fine"),
+        ("boot", "[firmware]\nbootorder = [\"GSE*\"]\n".to_owned(), "did you mean `boot_order`?"),
+    ] {
+        let found = mistake(file, &text);
+        assert!(found.contains(sentence), "{text}\n{found}");
+    }
+}

@@ -251,6 +251,13 @@ pub(super) const CLASSES: &[Class] = &[
         modules: &["nvme_fc", "nvme_rdma", "nvme_tcp"],
     },
     Class {
+        name: "nfs",
+        default: false,
+        origins: &[],
+        without: &[],
+        modules: &["nfs", "nfsv4", "nfsv3", "nfs_layout_nfsv41_files", "nfs_layout_flexfiles"],
+    },
+    Class {
         name: "net",
         default: true,
         origins: &[

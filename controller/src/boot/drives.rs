@@ -10,7 +10,7 @@ use gse_protocol::config::{
 
 use super::{DEV, Disks, Machine, SYS};
 use crate::{
-    config,
+    boot_log, config,
     disk::{
         choose::ChoiceError,
         content::FsInfo,
@@ -23,9 +23,10 @@ use crate::{
         slots::{self, Found, Label, Place},
         wipeable::Wipeable,
     },
+    efi,
     fetch::FetchedConfig,
     log::reason,
-    mount::{Mounted, SCRATCH},
+    mount::{MountFlags, Mounted, SCRATCH, mount_virtual},
 };
 
 /// How long a partition may take to appear after the kernel was told of it.
@@ -194,6 +195,42 @@ impl Machine {
         let Some(mounted) = self.mount_place(boot, Access::ReadWrite) else { return };
         if let Err(e) = config::keep(mounted.path(), &fetched.tar, &fetched.signature) {
             self.log.warn(reason(&e));
+        }
+    }
+}
+
+impl Machine {
+    /// From here on, the log of this start can be kept.
+    pub(super) fn announce_logs(&self, config: &Bundle, disks: &Disks) {
+        let place = disks.found.boot.as_ref().and_then(|boot| {
+            let filesystem = boot.filesystem.as_ref()?.filesystem()?;
+            let (device, policy) = (boot.device.clone(), config.boot.logs.clone());
+            Some(boot_log::Place { device, filesystem, policy })
+        });
+        if let Some(Err(e)) = place.map(|place| place.store()) {
+            self.log.warn(reason(&e));
+        }
+    }
+
+    /// Firmware that does not let its order be changed still starts this machine.
+    pub(super) fn order_boot_entries(&self, config: &Bundle) {
+        let wanted = &config.boot.firmware.boot_order;
+        // Machines that were started by a BIOS have no such folder.
+        if wanted.is_empty() || !Path::new(efi::EFIVARS).exists() {
+            return;
+        }
+        self.hotplug.drivers().load_named("efivarfs", &self.log);
+        let none = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+        let done = mount_virtual("efivarfs", efi::EFIVARS, none, "")
+            .map_err(Into::into)
+            .and_then(|()| efi::set_boot_order(Path::new(efi::EFIVARS), wanted));
+        match done {
+            Ok(true) => self.log.info("the order of the firmware's boot entries was changed"),
+            Ok(false) => {}
+            Err(e) => self.log.warn(format_args!(
+                "the order of the firmware's boot entries stays: {} (is efivarfs in the kernel, or among --drivers?)",
+                reason(&e)
+            )),
         }
     }
 }

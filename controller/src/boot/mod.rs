@@ -101,6 +101,8 @@ pub fn run(
     if let Some(fetched) = &fetched {
         machine.keep_config(&disks, fetched);
     }
+    machine.announce_logs(&config, &disks);
+    machine.order_boot_entries(&config);
 
     let looked = log.phase("version check", || Slots::look(&machine, disks, &config));
     let (slots, facts) = looked?;

@@ -14,13 +14,14 @@ use gse_protocol::config::{Health, Mounts, drives::Filesystem};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    boot_log::{self, Outcome},
     cmdline::CmdLine,
     disk::{mount::ROOT_SUBVOLUME, records::Life},
     files,
     handover::Handover,
     log::Log,
     mount::{self, NEW_ROOT, READY},
-    mounts,
+    mounts::{self, UserData},
     report::BootReport,
     services, startup,
 };
@@ -35,8 +36,7 @@ pub struct Ready {
     /// Its life cycle as it was before this startup.
     pub(super) life: Option<Life>,
     pub(super) mounts: Mounts,
-    /// The partition of USERDATAFS and its filesystem, where there is one.
-    pub(super) userdata: Option<(PathBuf, String)>,
+    pub(super) userdata: Option<UserData>,
     pub(super) health: Health,
     pub(super) handover: Handover,
 }
@@ -101,14 +101,13 @@ impl Ready {
         let mut report = self.report.clone();
         report.phases.extend(log.timings());
         report.store()?;
+        log.phase("keep the log", || boot_log::keep(Outcome::Started, log));
         startup::begin(root, &self.health, cmdline, log)?;
         Ok(self.handover.clone())
     }
 
     fn mount_over_root(&self, root: &Path, log: &Log) -> Result<()> {
-        let userdata =
-            self.userdata.as_ref().map(|(device, kind)| (device.as_path(), kind.as_str()));
-        mounts::mount_all(root, &self.mounts, userdata, log)?;
+        let mounted = mounts::mount_all(root, &self.mounts, self.userdata.as_ref(), log)?;
         if !self.mounts.tmpfs.iter().any(|tmpfs| tmpfs.path == "/etc") {
             return Ok(());
         }
@@ -120,7 +119,6 @@ impl Ready {
         let line = format!("{} / {filesystem} {options} 0 0", self.report.device);
         let etc = root.join("etc");
         let fstab = etc.join("fstab");
-        let mounted = mounts::mount_points(&self.mounts, userdata.is_some());
         let text = mounts::fstab(&fs::read_to_string(&fstab).unwrap_or_default(), &line, &mounted);
         files::replace(&fstab, text.as_bytes(), 0o644).context("writing /etc/fstab")?;
         services::install(root)

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use gse_protocol::config::{Bundle, system::Desired};
+use gse_protocol::config::{Bundle, drives, system::Desired};
 
 use super::{
     Machine, SYS,
@@ -15,12 +15,14 @@ use crate::{
     disk::{
         mount::{Access, OpenSlot},
         records::{CycleRecord, FOLDER, Records},
+        subvolumes::Wanted,
     },
     facts::{Facts, Life, Role, Slot, SlotId, System},
     handover::Handover,
     log::{Log, reason},
     mount::{self, Mounted, NEW_ROOT, READY, SCRATCH, SLOTS, STAGE},
-    mounts, network,
+    mounts::{self, UserData, archive},
+    network,
     report::{Backup, BootReport, boot_id},
     switch_root::check_init,
 };
@@ -43,14 +45,15 @@ pub(super) fn make_ready(
 
     slot.set_access(Access::ReadWrite)?;
     // A configuration that cannot be applied leaves the system as it was, and that one boots.
-    let userdata =
-        slots.found().userdata.as_ref().and_then(|place| {
-            Some((place.device.clone(), place.filesystem.as_ref()?.kind.clone()))
-        });
+    let userdata = slots.found().userdata.as_ref().and_then(|place| {
+        let kind = place.filesystem.as_ref()?.kind.clone();
+        let subvolumes = Wanted::of(config.drives.partition(drives::Role::UserData));
+        Some(UserData { device: place.device.clone(), kind, subvolumes })
+    });
     let identity = network::identity(Path::new(SYS));
     let desired = Desired::new(&config.system, &config.machines, &identity);
     let links = desired.as_ref().map(|desired| desired.links.clone()).unwrap_or_default();
-    let over = config.mounts.clone().with(&links);
+    let over = mounts::asked(config.mounts.clone().with(&links), &machine.cmdline);
     let left_alone = log.phase("configure", || {
         let desired = desired?;
         let points = mounts::mount_points(&over, userdata.is_some());
@@ -69,8 +72,18 @@ pub(super) fn make_ready(
     let root = log.phase("clean up", || read_only(slot))?;
     let handover = handover(machine, config);
     check_init(root.path(), &handover.init)?;
-    if !over.overlay.is_empty() {
-        machine.hotplug.drivers().load_named("overlay", log);
+    let needed: &[(bool, &[&str])] = &[
+        (over.overlay.is_empty(), &["overlay"]),
+        (over.nfs.is_empty(), &["nfs", "nfsv4", "nfsv3"]),
+    ];
+    for module in needed.iter().filter(|(idle, _)| !idle).flat_map(|(_, modules)| *modules) {
+        machine.hotplug.drivers().load_named(module, log);
+    }
+    if over.tmpfs.iter().any(|tmpfs| tmpfs.archive.is_some())
+        && let Some(boot) = &slots.found().boot
+        && let Some(mounted) = machine.mount_place(boot, Access::ReadOnly)
+    {
+        archive::fetch(mounted.path(), &over, &config.sources.keys, log);
     }
     // What undoes the mount from here on is `leave_root`, not a drop.
     root.keep();

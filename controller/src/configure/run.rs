@@ -239,7 +239,7 @@ fn remove_directory(root: &Path, path: &str) -> Result<()> {
 /// A free path beside the name, for what is to take its place.
 fn beside(inside: &Inside) -> Result<PathBuf> {
     let mut name = inside.name().to_owned();
-    name.push(files::NEW);
+    name.push(files::UNFINISHED);
     let beside = inside.beside(&name);
     remove_all(&beside)?;
     Ok(beside)
@@ -256,7 +256,7 @@ fn keep(root: &Path, path: &str, store: &Path) -> Result<()> {
     fs::create_dir_all(parent).with_context(|| format!("making {}", parent.display()))?;
     // A copy that a power cut left half-made must not pass for a whole one.
     let mut name = copy.file_name().unwrap_or_default().to_owned();
-    name.push(files::NEW);
+    name.push(files::UNFINISHED);
     let half = copy.with_file_name(name);
     remove_all(&half)?;
     copy_tree(&inside.path(), &half)?;

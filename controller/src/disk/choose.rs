@@ -63,21 +63,25 @@ pub enum ChoiceError {
     },
 }
 
-/// The disk for each entry, in the order of the entries.
+/// The entries that have a disk, each with it, in their order.
 pub(super) fn choose<'d>(
-    drives: &Drives,
+    drives: &'d Drives,
     disks: &'d [BlockDevice],
-) -> Result<Vec<&'d BlockDevice>, ChoiceError> {
-    let mut chosen: Vec<&BlockDevice> = Vec::new();
+) -> Result<Vec<(&'d Disk, &'d BlockDevice)>, ChoiceError> {
+    let mut chosen: Vec<(&Disk, &BlockDevice)> = Vec::new();
     for entry in &drives.disk {
-        let disk = choose_one(entry, disks)?;
-        if chosen.iter().any(|other| other.path == disk.path) {
+        let disk = match choose_one(entry, disks) {
+            Err(ChoiceError::NoDisks | ChoiceError::NoneFits { .. }) if entry.optional => continue,
+            found => found?,
+        };
+        if chosen.iter().any(|(_, other)| other.path == disk.path) {
             return Err(ChoiceError::SameDisk(disk.path.clone()));
         }
-        chosen.push(disk);
+        chosen.push((entry, disk));
     }
     let roles: Vec<Role> = drives.disk.iter().flat_map(|d| &d.partition).map(|p| p.label).collect();
-    check_names(&roles, &chosen)?;
+    let all: Vec<&BlockDevice> = chosen.iter().map(|(_, disk)| *disk).collect();
+    check_names(&roles, &all)?;
     Ok(chosen)
 }
 
@@ -147,7 +151,18 @@ fn misfit(wanted: &Match, disk: &BlockDevice) -> Option<String> {
     if *wanted == Match::default() && disk.removable {
         return Some("removable disks have to be named".to_owned());
     }
-    text("path", &wanted.path, disk.path.to_str())
+    let is_path = |pattern: &String| match pattern.strip_prefix("/dev/disk/by-id/") {
+        Some(pattern) => disk.ids.iter().any(|id| wild(pattern, id)),
+        None => disk.path.to_str().is_some_and(|path| wild(pattern, path)),
+    };
+    let other_path = wanted.path.as_ref().filter(|pattern| !is_path(pattern));
+    let by_path = other_path.map(|pattern| match disk.ids.as_slice() {
+        ids @ [_, ..] if pattern.starts_with("/dev/disk/") => {
+            format!("its path is not {pattern}: by id it is {}", ids.join(" or "))
+        }
+        _ => format!("its path is not {pattern}"),
+    });
+    by_path
         .or_else(|| text("serial", &wanted.serial, disk.serial.as_deref()))
         .or_else(|| text("model", &wanted.model, disk.model.as_deref()))
         .or_else(|| {

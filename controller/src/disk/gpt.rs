@@ -93,14 +93,24 @@ pub fn apply(
     let failed = |doing| move |source| GptError::Io { doing, disk: plan.disk.clone(), source };
     let mut disk =
         OpenOptions::new().read(true).write(true).open(&plan.disk).map_err(failed("opening"))?;
+    if plan.steps.contains(&Step::Empty) {
+        let sectors = disk.seek(SeekFrom::End(0)).map_err(failed("emptying"))? / plan.sector.max(1);
+        // A cut after the first half leaves the copy at the end: the disk is somebody's still, and given up again.
+        clear_ends(&mut disk, Run { start: 0, end: sectors }, plan.sector)
+            .and_then(|()| disk.sync_all())
+            .map_err(failed("emptying"))?;
+    }
     let table = next_table(plan, &mut disk)?;
     let mut created = Vec::new();
     for step in &plan.steps {
         match step {
+            // Before the new table was made.
+            Step::Empty => {}
             Step::ClearEnds(run) => clear_ends(&mut disk, *run, plan.sector)
                 .map_err(failed("clearing free space of"))?,
-            Step::WriteTable { base, add } => {
-                log.info(format_args!("{}: {}", plan.disk.display(), describe(*base, add)));
+            Step::WriteTable { base, add, flags } => {
+                let what = describe(*base, add, flags.is_empty());
+                log.info(format_args!("{}: {what}", plan.disk.display()));
                 write(&mut disk, |disk| disk.sync_all(), &table)
                     .map_err(failed("writing the partition table of"))?;
             }
@@ -121,16 +131,17 @@ pub fn apply(
 fn added(plan: &PartitionPlan) -> impl Iterator<Item = &NewPartition> {
     plan.steps.iter().flat_map(|step| match step {
         Step::WriteTable { add, .. } => add.as_slice(),
-        Step::ClearEnds(_) | Step::TellKernel => &[],
+        Step::Empty | Step::ClearEnds(_) | Step::TellKernel => &[],
     })
 }
 
-fn describe(base: Base, add: &[NewPartition]) -> String {
+fn describe(base: Base, add: &[NewPartition], same_flags: bool) -> String {
     let names: Vec<_> = add.iter().map(|new| new.role.partition_name()).collect();
     match (base, names.is_empty()) {
         (Base::Blank, _) => format!("a new partition table with {}", names.join(", ")),
         (Base::Existing, false) => format!("{} added to the partition table", names.join(", ")),
-        (Base::Existing, true) => "the partition table is repaired".to_owned(),
+        (Base::Existing, true) if same_flags => "the partition table is repaired".to_owned(),
+        (Base::Existing, true) => "flags of partitions are set".to_owned(),
     }
 }
 
@@ -161,12 +172,21 @@ fn next_table(plan: &PartitionPlan, disk: &mut File) -> Result<Table, GptError> 
             unique_partition_guid: random_guid().map_err(failed)?.0,
             starting_lba: new.run.start,
             ending_lba: new.run.end.saturating_sub(1),
-            attribute_bits: 0,
+            attribute_bits: new.attributes,
             partition_name: new.role.partition_name().into(),
         };
         match table.entries.get_mut(new.number.saturating_sub(1) as usize) {
             Some(place) if place.is_unused() => *place = entry,
             _ => return Err(changed("the place in the table is taken")),
+        }
+    }
+    for (number, bits) in plan.steps.iter().flat_map(|step| match step {
+        Step::WriteTable { flags, .. } => flags.as_slice(),
+        _ => &[],
+    }) {
+        match table.entries.get_mut(number.saturating_sub(1) as usize) {
+            Some(entry) if entry.is_used() => entry.attribute_bits = *bits,
+            _ => return Err(changed("a partition is gone")),
         }
     }
     let sectors = disk.seek(SeekFrom::End(0)).map_err(failed)? / plan.sector.max(1);

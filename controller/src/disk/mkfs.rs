@@ -1,20 +1,17 @@
 //! Making filesystems.
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
-use btrfsutil::subvolume::Subvolume;
-use gse_protocol::config::drives::Filesystem;
+use gse_protocol::config::drives::{Filesystem, Subvolume};
 
 use super::{
     mount::{self, Access, MountError, ROOT_SUBVOLUME},
     slots::Label,
+    subvolumes,
     tools::{ToolError, Tools},
     wipeable::{NotWipeable, Wipeable},
 };
-use crate::log::Log;
+use crate::log::{Log, reason};
 
 /// What a filesystem is to be like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +23,7 @@ pub struct Spec<'s> {
     /// Further words for mkfs.
     pub options: &'s [String],
     /// With btrfs: subvolumes beside `@`.
-    pub subvolumes: &'s [String],
+    pub subvolumes: &'s [Subvolume],
 }
 
 /// Why there is no filesystem.
@@ -80,9 +77,16 @@ pub fn make(
         .run(program, &words, log)
         .map_err(|source| MkfsError::Tool { device: device.to_owned(), source })?;
     if spec.filesystem == Filesystem::Btrfs {
-        let root = target.is_slot().then(|| ROOT_SUBVOLUME.to_owned());
-        let names: Vec<String> = root.into_iter().chain(spec.subvolumes.iter().cloned()).collect();
-        ensure_subvolumes(device, &names, scratch, log)?;
+        let root = target.is_slot().then_some(ROOT_SUBVOLUME);
+        let top = mount::mount_top(device, spec.filesystem, scratch, Access::ReadWrite, log)?;
+        for name in root.into_iter().chain(spec.subvolumes.iter().map(|s| s.name.as_str())) {
+            subvolumes::ensure(&top.path().join(name)).map_err(|e| MkfsError::Subvolume {
+                device: device.to_owned(),
+                name: name.to_owned(),
+                error: reason(&e),
+            })?;
+        }
+        top.unmount().map_err(MountError::from)?;
     }
     Ok(())
 }
@@ -105,40 +109,6 @@ fn command(spec: &Spec<'_>) -> (&'static str, Vec<String>) {
     words.extend(["-L".to_owned(), spec.label.to_string()]);
     words.extend(spec.options.iter().cloned());
     (program, words)
-}
-
-/// Makes those subvolumes that are missing. Besides new filesystems, this is for a USERDATAFS whose
-/// making was cut off, or whose configuration has a new one.
-///
-/// # Errors
-/// Those of mounting, and a name that is taken by something else.
-pub fn ensure_subvolumes(
-    device: &Path,
-    names: &[String],
-    scratch: &Path,
-    log: &Log,
-) -> Result<(), MkfsError> {
-    if names.is_empty() {
-        return Ok(());
-    }
-    let top = mount::mount_top(device, Filesystem::Btrfs, scratch, Access::ReadWrite, log)?;
-    for name in names {
-        let path = top.path().join(name);
-        let failed = |error: String| MkfsError::Subvolume {
-            device: device.to_owned(),
-            name: name.clone(),
-            error,
-        };
-        match path.symlink_metadata() {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                Subvolume::create(path.as_path(), None).map_err(|e| failed(e.to_string()))?;
-            }
-            Err(e) => return Err(failed(e.to_string())),
-            Ok(_) => Subvolume::is_subvolume(path.as_path())
-                .map_err(|_| failed("there is something else of that name".to_owned()))?,
-        }
-    }
-    Ok(top.unmount().map_err(MountError::from)?)
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! What has to happen to the disks so that they have the partitions of `drives.toml`.
 //!
-//! Pure: disks as they were probed go in, a plan comes out. A plan only ever adds partitions in free
-//! space. It never moves, grows or removes one, and it never touches a disk that holds anything else
-//! than a GUID partition table.
+//! Pure: disks as they were probed go in, a plan comes out. A plan adds partitions in free space, and sets flags. It
+//! never moves or grows one, and it touches nothing else than GUID partition tables; unless the configuration gives up what
+//! a disk holds, and nothing on it is ours.
 
 use std::{fmt, path::PathBuf};
 
@@ -61,6 +61,8 @@ pub struct NewPartition {
     pub number: u32,
     /// The sectors that it takes.
     pub run: Run,
+    /// Its flags.
+    pub attributes: u64,
 }
 
 /// Where the table that is written comes from.
@@ -79,12 +81,16 @@ pub enum Step {
     /// in the partition that comes there. This goes before the table: a partition of ours that has a
     /// signature has been formatted by us, in whatever moment the power fails.
     ClearEnds(Run),
+    /// Zeros over both ends of the whole disk, whose content is given up: nothing finds a table there any more.
+    Empty,
     /// Both copies of the table, the one at the disk's end first, then the protective MBR.
     WriteTable {
         /// What it is made from.
         base: Base,
         /// What is added.
         add: Vec<NewPartition>,
+        /// Numbers of partitions that are there, with the flags that they get.
+        flags: Vec<(u32, u64)>,
     },
     /// The kernel is told of partitions that it does not know.
     TellKernel,
@@ -104,6 +110,8 @@ pub enum Warning {
     },
     /// The partition table is damaged; the plan repairs it.
     Damaged(PathBuf, Flaw),
+    /// The disk's content is given up, because the configuration says so.
+    Taken(String, String),
 }
 
 impl fmt::Display for Warning {
@@ -117,6 +125,12 @@ impl fmt::Display for Warning {
             ),
             Self::Damaged(disk, flaw) => {
                 write!(f, "the partition table of {}: {flaw}; it is written anew", disk.display())
+            }
+            Self::Taken(disk, what) => {
+                write!(
+                    f,
+                    "{disk} held {what}, and is taken: controller/drives.toml says take = true"
+                )
             }
         }
     }
@@ -183,6 +197,20 @@ pub enum DriveError {
         /// The largest piece of it.
         largest: Bytes,
     },
+    /// The partition is on another disk.
+    #[error(
+        "{} is on {} already, and controller/drives.toml asks for it on {disk}: name the disk that it is on, or move \
+         it by hand (then remove the old partition)",
+        .role.label(), .device.display()
+    )]
+    Elsewhere {
+        /// The partition.
+        role: Role,
+        /// Where it is.
+        device: PathBuf,
+        /// Where it should be, as a person knows it.
+        disk: String,
+    },
     /// The table is full.
     #[error("the partition table of {0} has no entry left: remove a partition from it")]
     TableFull(String),
@@ -220,10 +248,14 @@ pub fn least_size(filesystem: Filesystem) -> u64 {
 /// disk should be touched.
 pub fn plan(drives: &Drives, disks: &[BlockDevice]) -> Result<Vec<PartitionPlan>, DriveError> {
     let chosen = choose(drives, disks)?;
-    drives.disk.iter().zip(chosen).map(|(entry, disk)| plan_disk(entry, disk)).collect()
+    chosen.into_iter().map(|(entry, disk)| plan_disk(entry, disk, disks)).collect()
 }
 
-fn plan_disk(entry: &drives::Disk, disk: &BlockDevice) -> Result<PartitionPlan, DriveError> {
+fn plan_disk(
+    entry: &drives::Disk,
+    disk: &BlockDevice,
+    disks: &[BlockDevice],
+) -> Result<PartitionPlan, DriveError> {
     if disk.read_only {
         return Err(DriveError::ReadOnly(disk.describe()));
     }
@@ -239,27 +271,93 @@ fn plan_disk(entry: &drives::Disk, disk: &BlockDevice) -> Result<PartitionPlan, 
         steps: Vec::new(),
     };
     let missing = find_present(entry, disk, &mut plan);
-    let foreign = |what: String| {
-        Err(DriveError::Foreign { disk: disk.describe(), path: disk.path.clone(), what })
+    let others = disks.iter().filter(|other| other.path != disk.path && !other.removable);
+    check_elsewhere(&missing, disk, others)?;
+    let done = match &disk.holds {
+        Holds::Gpt(gpt) => extend(&mut plan, entry, disk, gpt, &missing),
+        Holds::Nothing if !missing.is_empty() => begin(&mut plan, disk, &missing),
+        _ if missing.is_empty() => Ok(()),
+        Holds::Table(kind) => Err(foreign(disk, format!("a partition table of the kind {kind:?}"))),
+        Holds::Filesystem(info) => {
+            Err(foreign(disk, format!("a filesystem without a partition table: {info}")))
+        }
+        // Handled above.
+        Holds::Nothing | Holds::Unclear(_) => Ok(()),
     };
-    match &disk.holds {
-        Holds::Gpt(gpt) => extend(&mut plan, disk, gpt, &missing)?,
-        Holds::Nothing => {
-            if !missing.is_empty() {
-                let gpt = new_gpt(disk);
-                let add = add(disk, &gpt, &missing)?;
-                write(&mut plan, Base::Blank, add);
+    let Err(error) = done else { return Ok(plan) };
+    let Some(what) = worthless(entry, disk, &error) else { return Err(error) };
+    plan.warnings = vec![Warning::Taken(disk.describe(), what)];
+    plan.steps = vec![Step::Empty];
+    begin(&mut plan, disk, &missing)?;
+    Ok(plan)
+}
+
+fn foreign(disk: &BlockDevice, what: String) -> DriveError {
+    DriveError::Foreign { disk: disk.describe(), path: disk.path.clone(), what }
+}
+
+/// What is on a disk that may be given up for the configuration's partitions: what is in their way, where the
+/// configuration says so, and where nothing has a name or label of ours.
+fn worthless(entry: &drives::Disk, disk: &BlockDevice, error: &DriveError) -> Option<String> {
+    let labelled = |content: &Content| match content {
+        Content::Filesystem(info) => {
+            info.label.as_deref().is_some_and(|label| label.parse::<Label>().is_ok())
+        }
+        _ => false,
+    };
+    // What cannot be read may be ours: nor are all tables known to each kernel.
+    let whole = match &disk.holds {
+        Holds::Filesystem(info) => labelled(&Content::Filesystem(info.clone())),
+        Holds::Table(_) => disk.partitions.is_empty(),
+        _ => false,
+    };
+    let ours = |p: &Partition| {
+        p.is_ours() || labelled(&p.content) || matches!(p.content, Content::Unclear(_))
+    };
+    if !entry.take || whole || disk.partitions.iter().any(ours) {
+        return None;
+    }
+    match error {
+        DriveError::Foreign { what, .. } => Some(what.clone()),
+        DriveError::NoRoom { .. } | DriveError::TableFull(_) => {
+            Some(format!("{} partitions of others", disk.partitions.len()))
+        }
+        _ => None,
+    }
+}
+
+/// A second partition of the same name would leave nobody certain which one is meant.
+fn check_elsewhere<'d>(
+    missing: &[&drives::Partition],
+    disk: &BlockDevice,
+    others: impl Iterator<Item = &'d BlockDevice> + Clone,
+) -> Result<(), DriveError> {
+    for wanted in missing.iter().filter(|wanted| !wanted.label.is_slot()) {
+        let role = wanted.label;
+        let is_it = |other: &BlockDevice, p: &Partition| {
+            named(other, role).any(|named| named.number == p.number)
+                || has_label_for(&p.content, role)
+        };
+        for other in others.clone() {
+            if let Some(found) = other.partitions.iter().find(|p| is_it(other, p)) {
+                let device = other.partition_path(found.number);
+                return Err(DriveError::Elsewhere { role, device, disk: disk.describe() });
             }
         }
-        _ if missing.is_empty() => {}
-        Holds::Table(kind) => return foreign(format!("a partition table of the kind {kind:?}")),
-        Holds::Filesystem(info) => {
-            return foreign(format!("a filesystem without a partition table: {info}"));
-        }
-        // Refused above.
-        Holds::Unclear(_) => {}
     }
-    Ok(plan)
+    Ok(())
+}
+
+/// The first table of a disk.
+fn begin(
+    plan: &mut PartitionPlan,
+    disk: &BlockDevice,
+    missing: &[&drives::Partition],
+) -> Result<(), DriveError> {
+    let blank = BlockDevice { partitions: Vec::new(), ..disk.clone() };
+    let add = add(&blank, &new_gpt(disk), missing)?;
+    write(plan, Base::Blank, add, Vec::new());
+    Ok(())
 }
 
 /// Notes the partitions that are there, by name, or by label on disks that were set up by hand, and
@@ -324,6 +422,7 @@ fn new_gpt(disk: &BlockDevice) -> Gpt {
 
 fn extend(
     plan: &mut PartitionPlan,
+    entry: &drives::Disk,
     disk: &BlockDevice,
     gpt: &Gpt,
     missing: &[&drives::Partition],
@@ -331,17 +430,29 @@ fn extend(
     let add = add(disk, gpt, missing)?;
     let damaged = |flaw: &Flaw| Warning::Damaged(disk.path.clone(), flaw.clone());
     plan.warnings.extend(gpt.flaws.iter().map(damaged));
-    if !add.is_empty() || !gpt.flaws.is_empty() {
-        write(plan, Base::Existing, add);
+    let flags = other_flags(entry, disk, &plan.present);
+    if !add.is_empty() || !flags.is_empty() || !gpt.flaws.is_empty() {
+        write(plan, Base::Existing, add, flags);
     } else if plan.present.iter().any(|p| p.device.is_none()) {
         plan.steps.push(Step::TellKernel);
     }
     Ok(())
 }
 
-fn write(plan: &mut PartitionPlan, base: Base, add: Vec<NewPartition>) {
+/// The partitions that are there, and have other flags than the configuration gives them.
+fn other_flags(entry: &drives::Disk, disk: &BlockDevice, present: &[Present]) -> Vec<(u32, u64)> {
+    let wanted = |role| entry.partition.iter().find(|p| p.label == role)?.attributes();
+    let is = |number| {
+        let found = disk.partitions.iter().find(|p| p.number == number)?;
+        found.gpt.as_ref().map(|gpt| gpt.attributes)
+    };
+    let pairs = present.iter().filter_map(|p| Some((p.number?, wanted(p.role)?)));
+    pairs.filter(|(number, bits)| is(*number) != Some(*bits)).collect()
+}
+
+fn write(plan: &mut PartitionPlan, base: Base, add: Vec<NewPartition>, flags: Vec<(u32, u64)>) {
     plan.steps.extend(add.iter().map(|new| Step::ClearEnds(new.run)));
-    plan.steps.extend([Step::WriteTable { base, add }, Step::TellKernel]);
+    plan.steps.extend([Step::WriteTable { base, add, flags }, Step::TellKernel]);
 }
 
 /// A number and a place for each missing partition.
@@ -376,7 +487,13 @@ fn add(
         return Err(DriveError::TableFull(disk.describe()));
     }
     let new = missing.iter().zip(numbers).zip(runs);
-    Ok(new.map(|((p, number), run)| NewPartition { role: p.label, number, run }).collect())
+    let new = new.map(|((p, number), run)| NewPartition {
+        role: p.label,
+        number,
+        run,
+        attributes: p.attributes().unwrap_or_default(),
+    });
+    Ok(new.collect())
 }
 
 fn want(wanted: &drives::Partition, sector: u64, align: u64) -> Result<Want, DriveError> {

@@ -9,6 +9,7 @@ use std::{
 use super::{
     Bytes,
     content::{self, Content, FsInfo},
+    ids,
     table::{self, Flaw, Guid, Table},
 };
 
@@ -36,6 +37,8 @@ pub struct BlockDevice {
     pub serial: Option<String>,
     /// The drive's model.
     pub model: Option<String>,
+    /// What udev calls it in `/dev/disk/by-id`.
+    pub ids: Vec<String>,
     /// What it holds as a whole.
     pub holds: Holds,
     /// By number.
@@ -103,6 +106,8 @@ pub struct GptEntry {
     pub kind: Guid,
     /// Its own GUID, which is its `PARTUUID`.
     pub guid: Guid,
+    /// Its flags, bit by bit.
+    pub attributes: u64,
 }
 
 /// Whether loop devices count as disks.
@@ -186,6 +191,7 @@ fn block_device(sys: &Path, dev: &Path, name: &str) -> Option<BlockDevice> {
         read_only: number(&sys.join("ro")) == Some(1),
         serial: serial(sys),
         model: model(sys),
+        ids: ids::names(sys, name),
         partitions: known_partitions(sys, dev),
         name: name.to_owned(),
         path,
@@ -280,6 +286,7 @@ fn table_partitions(disk: &BlockDevice, table: &Table) -> Vec<Partition> {
                 name: entry.partition_name.as_str().to_owned(),
                 kind: Guid(entry.partition_type_guid),
                 guid: Guid(entry.unique_partition_guid),
+                attributes: entry.attribute_bits,
             }),
             content: match path {
                 Some(_) => Content::Blank,
@@ -297,7 +304,7 @@ fn table_partitions(disk: &BlockDevice, table: &Table) -> Vec<Partition> {
 /// The drive's serial number. Each bus keeps it elsewhere: virtio beside the disk, NVMe and MMC with the
 /// device, SCSI and SATA in page 80 of the vital product data, USB with the device that the SCSI host
 /// hangs on.
-fn serial(sys: &Path) -> Option<String> {
+pub(super) fn serial(sys: &Path) -> Option<String> {
     text(&sys.join("serial"))
         .or_else(|| text(&sys.join("device/serial")))
         .or_else(|| vpd_page(&fs::read(sys.join("device/vpd_pg80")).ok()?))
@@ -316,17 +323,17 @@ fn vpd_page(page: &[u8]) -> Option<String> {
     clean(&String::from_utf8_lossy(data.get(..length)?))
 }
 
-fn model(sys: &Path) -> Option<String> {
+pub(super) fn model(sys: &Path) -> Option<String> {
     // MMC calls it name.
     text(&sys.join("device/model")).or_else(|| text(&sys.join("device/name")))
 }
 
-fn text(path: &Path) -> Option<String> {
+pub(super) fn text(path: &Path) -> Option<String> {
     clean(&String::from_utf8_lossy(&fs::read(path).ok()?))
 }
 
 /// Drives pad with blanks and zeros.
-fn clean(text: &str) -> Option<String> {
+pub(super) fn clean(text: &str) -> Option<String> {
     let text = text.trim_matches(|c: char| c.is_whitespace() || c == '\0');
     (!text.is_empty()).then(|| text.to_owned())
 }

@@ -383,7 +383,7 @@ fn extra(index: &Index, tree: &LocalTree, differences: &mut Vec<(Vec<u8>, Differ
     for directory in directories.chain(others) {
         for path in names(tree.root.as_fd(), directory) {
             // What a power cut may have left of a file of the configuration counts as that.
-            let name = path.strip_suffix(files::NEW.as_bytes()).unwrap_or(&path);
+            let name = path.strip_suffix(files::UNFINISHED.as_bytes()).unwrap_or(&path);
             let own = path == RECORDS || path == LOST_AND_FOUND || configured.contains_key(name);
             if !own && !known.contains_key(path.as_slice()) {
                 differences.push((path, Difference::Extra));

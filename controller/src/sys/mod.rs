@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 pub mod block;
+pub mod btrfs;
 pub mod kmod;
 pub mod net;
 #[cfg(panic = "abort")]

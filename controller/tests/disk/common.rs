@@ -150,6 +150,7 @@ pub(crate) fn disk(name: &str, size: u64) -> BlockDevice {
         read_only: false,
         serial: Some(format!("SN-{name}")),
         model: Some("QEMU HARDDISK".to_owned()),
+        ids: vec![format!("virtio-SN-{name}")],
         holds: Holds::Nothing,
         partitions: Vec::new(),
     }
@@ -175,7 +176,7 @@ pub(crate) fn gpt_disk(name: &str, size: u64, partitions: &[(&str, u64, u64)]) -
 }
 
 pub(crate) fn gpt_entry(name: &str) -> GptEntry {
-    GptEntry { name: name.to_owned(), kind: LINUX_DATA, guid: Guid([7; 16]) }
+    GptEntry { name: name.to_owned(), kind: LINUX_DATA, guid: Guid([7; 16]), attributes: 0 }
 }
 
 pub(crate) fn labelled(kind: &str, label: &str) -> Content {

@@ -11,7 +11,7 @@ use gse_controller::{
     disk::{
         content::{FsInfo, filesystem},
         fsck::{FsckOutcome, check_and_repair},
-        mkfs::{MkfsError, Spec, ensure_subvolumes, make},
+        mkfs::{MkfsError, Spec, make},
         mount::{Access, OpenSlot, mount_place, mount_top, set_label},
         records::{
             CycleRecord, CycleState, Generation, Published, RecordError, Records, Refused,
@@ -25,7 +25,7 @@ use gse_controller::{
 };
 use gse_protocol::{
     Serial,
-    config::drives::{Filesystem, Role},
+    config::drives::{Filesystem, Role, Subvolume},
 };
 
 use crate::common::{Loop, MIB, sh, tools};
@@ -45,8 +45,12 @@ fn slot(disk: &Loop) -> Slot {
     Slot { device: disk.path.clone(), size: 400 * MIB, state }
 }
 
+fn named(name: &str) -> Subvolume {
+    Subvolume { name: name.to_owned(), ..Subvolume::default() }
+}
+
 fn format(disk: &Loop, kind: Filesystem, label: Label) -> Slot {
-    let subvolumes = if kind == Filesystem::Btrfs { vec!["@home".to_owned()] } else { vec![] };
+    let subvolumes = if kind == Filesystem::Btrfs { vec![named("@home")] } else { vec![] };
     let spec = Spec { filesystem: kind, label, options: &[], subvolumes: &subvolumes };
     let wipeable = Wipeable::free(&blank_slot(disk)).unwrap();
     make(wipeable, &spec, &disk.folder("scratch"), &tools(), &Log::console()).unwrap();
@@ -206,7 +210,7 @@ fn userdata_is_formatted_while_blank_and_never_again() {
         size: 400 * MIB,
         filesystem: None,
     };
-    let names = ["@home".to_owned()];
+    let names = [named("@home")];
     let spec = Spec {
         filesystem: Filesystem::Btrfs,
         label: Label::UserDataFs,
@@ -233,14 +237,6 @@ fn userdata_is_formatted_while_blank_and_never_again() {
     let mounted = mount_place(&place, &disk.folder("data"), Access::ReadWrite, &log).unwrap();
     assert!(mounted.path().join("@home").is_dir() && !mounted.path().join("@").exists());
     mounted.unmount().unwrap();
-    let more = ["@home".to_owned(), "@scratch".to_owned()];
-    ensure_subvolumes(&disk.path, &more, &scratch, &log).unwrap();
-    let mounted = mount_place(&place, &disk.folder("data"), Access::ReadWrite, &log).unwrap();
-    assert!(mounted.path().join("@scratch").is_dir());
-    fs::write(mounted.path().join("@file"), "").unwrap();
-    mounted.unmount().unwrap();
-    let error = ensure_subvolumes(&disk.path, &["@file".to_owned()], &scratch, &log).unwrap_err();
-    assert!(matches!(error, MkfsError::Subvolume { .. }), "{error}");
 }
 
 #[test]

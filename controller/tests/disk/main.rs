@@ -5,5 +5,7 @@ mod common;
 mod filesystems;
 mod partitions;
 mod planning;
+mod several;
 mod slots;
+mod subvolumes;
 mod tables;

@@ -59,13 +59,13 @@ fn a_blank_disk_gets_everything_in_order() {
     let plan = plan_one(&drives_toml("", BOTH), &[disk("vda", 20 * GIB)]).unwrap();
     let at = |start: u64, end: u64| Run { start: start * 2048, end: end * 2048 };
     let add = vec![
-        NewPartition { role: Role::Boot, number: 1, run: at(1, 513) },
-        NewPartition { role: Role::System, number: 2, run: at(513, 2561) },
-        NewPartition { role: Role::Backup, number: 3, run: at(2561, 4609) },
-        NewPartition { role: Role::UserData, number: 4, run: at(4609, 20479) },
+        NewPartition { role: Role::Boot, number: 1, run: at(1, 513), attributes: 0 },
+        NewPartition { role: Role::System, number: 2, run: at(513, 2561), attributes: 0 },
+        NewPartition { role: Role::Backup, number: 3, run: at(2561, 4609), attributes: 0 },
+        NewPartition { role: Role::UserData, number: 4, run: at(4609, 20479), attributes: 0 },
     ];
     let mut steps: Vec<_> = add.iter().map(|new| Step::ClearEnds(new.run)).collect();
-    steps.extend([Step::WriteTable { base: Base::Blank, add }, Step::TellKernel]);
+    steps.extend([Step::WriteTable { base: Base::Blank, add, flags: vec![] }, Step::TellKernel]);
     assert_eq!(plan.steps, steps);
     assert_eq!(plan.present, []);
 }
@@ -139,7 +139,7 @@ fn a_damaged_table_is_repaired_and_said_to_be_so() {
     let plan = plan_one(&drives_toml("", &BOTH[1..2]), &[ours]).unwrap();
     assert_eq!(
         plan.steps,
-        [Step::WriteTable { base: Base::Existing, add: vec![] }, Step::TellKernel]
+        [Step::WriteTable { base: Base::Existing, add: vec![], flags: vec![] }, Step::TellKernel]
     );
     let said = plan.warnings[0].to_string();
     assert!(said.contains("backup at the disk's end is used"), "{said}");
@@ -244,6 +244,13 @@ fn zero_one_and_many_disks_are_three_answers() {
             Err(&["2 disks fit", "/dev/sda, QEMU HARDDISK, serial SN-sda, 20.0 GiB", "/dev/sdb"]),
         ),
         ("path = '/dev/sdb'", vec![a, b], Ok("sdb")),
+        ("path = '/dev/disk/by-id/virtio-SN-sdb'", vec![a, b], Ok("sdb")),
+        ("path = '/dev/disk/by-id/*sda'", vec![a, b], Ok("sda")),
+        (
+            "path = '/dev/disk/by-id/ata-*'",
+            vec![a, b],
+            Err(&["its path is not /dev/disk/by-id/ata-*: by id it is virtio-SN-sda"]),
+        ),
         ("serial = 'SN-*b'", vec![a, b], Ok("sdb")),
         ("model = 'QEMU*'", vec![a, b], Ok("sda")),
         ("min_size = '30G'", vec![a, b], Ok("sdb")),

@@ -1,8 +1,8 @@
 //! `controller/boot.toml`: update, health and rescue policy.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
-use super::{Error, health::Health};
+use super::{Error, drives::Size, health::Health};
 
 /// The whole file; every key has a default.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
@@ -16,6 +16,10 @@ pub struct Boot {
     pub rescue: Rescue,
     /// The real system's first process.
     pub init: Init,
+    /// What BOOTFS keeps of each start.
+    pub logs: Logs,
+    /// What is set in the machine's firmware.
+    pub firmware: Firmware,
 }
 
 /// When and how a new release is installed.
@@ -107,6 +111,31 @@ impl Default for Init {
     }
 }
 
+/// What BOOTFS keeps of each start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Logs {
+    /// The logs of how many starts are kept, and of as many that failed. 0: none.
+    pub keep: u32,
+    /// The most that one of them takes: of a longer one the end is kept.
+    pub size: Size,
+}
+
+impl Default for Logs {
+    fn default() -> Self {
+        Self { keep: 8, size: Size(256 << 10) }
+    }
+}
+
+/// What is set in the machine's firmware.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Firmware {
+    /// Names of EFI boot entries, in which `*` and `?` are wild. Entries that fit the first come first, and so on; the
+    /// others stay behind them as they are.
+    pub boot_order: Vec<String>,
+}
+
 impl Boot {
     /// Reads `controller/boot.toml`.
     pub fn parse(text: &str) -> Result<Self, Error> {
@@ -119,6 +148,11 @@ impl Boot {
             return Err(Error::new(FILE, message).in_line_of(text, hash));
         }
         boot.health.check(FILE, text)?;
+        // They are held in memory, and BOOTFS has kernels to hold.
+        if boot.logs.keep > 100 || !((4 << 10)..=(4 << 20)).contains(&boot.logs.size.0) {
+            let error = Error::new(FILE, "logs: at most 100 are kept, of 4K to 4M each");
+            return Err(error.in_line_of(text, "[logs]"));
+        }
         if !boot.init.path.starts_with('/') {
             let error = Error::new(FILE, "init.path must start with /");
             return Err(error.in_line_of(text, "path"));

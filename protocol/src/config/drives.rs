@@ -2,7 +2,10 @@
 
 use std::{fmt, str::FromStr};
 
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{self, MapAccess, value::MapAccessDeserializer},
+};
 
 use super::Error;
 
@@ -29,6 +32,12 @@ pub struct Disk {
     /// Which disk: all that is given must fit, and exactly one disk must.
     #[serde(rename = "match", default)]
     pub matches: Match,
+    /// Whether a machine without it boots all the same.
+    #[serde(default)]
+    pub optional: bool,
+    /// Whether what is on it may be written over where it is in the way. What has a name or label of ours never is.
+    #[serde(default)]
+    pub take: bool,
     /// In their order on the disk.
     pub partition: Vec<Partition>,
 }
@@ -37,7 +46,7 @@ pub struct Disk {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Match {
-    /// Such as `/dev/vda`.
+    /// Such as `/dev/vda`, or `/dev/disk/by-id/ata-…` with a name as udev makes them.
     pub path: Option<String>,
     /// The drive's serial number.
     pub serial: Option<String>,
@@ -64,7 +73,94 @@ pub struct Partition {
     pub mkfs_options: Vec<String>,
     /// With btrfs: subvolumes beside `@`, such as `@home`.
     #[serde(default)]
-    pub subvolumes: Vec<String>,
+    pub subvolumes: Vec<Subvolume>,
+    /// With btrfs, of USERDATAFS: subvolumes that are to be gone, with all that is in them.
+    #[serde(default)]
+    pub deleted_subvolumes: Vec<String>,
+    /// Its flags in the partition table, instead of those that it has.
+    pub flags: Option<Vec<Flag>>,
+}
+
+/// A subvolume of btrfs: a name alone, or a table with more.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct Subvolume {
+    /// Its name at the top of the filesystem.
+    pub name: String,
+    /// The most that its files may take.
+    pub quota: Option<Size>,
+    /// Of how many days on which the machine was started read-only snapshots are kept.
+    pub snapshots: u32,
+}
+
+impl<'de> Deserialize<'de> for Subvolume {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Table {
+            name: String,
+            #[serde(default)]
+            quota: Option<Size>,
+            #[serde(default)]
+            snapshots: u32,
+        }
+        struct Visitor;
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = Subvolume;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a name such as \"@home\", or { name = \"@home\", quota = \"20G\" }")
+            }
+
+            fn visit_str<E>(self, name: &str) -> Result<Subvolume, E> {
+                Ok(Subvolume { name: name.to_owned(), ..Subvolume::default() })
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Subvolume, A::Error> {
+                let Table { name, quota, snapshots } =
+                    Table::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(Subvolume { name, quota, snapshots })
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+/// A flag of a partition in a GUID partition table: UEFI specification 2.10, section 5.3.3, and for the upper ones
+/// <https://uapi-group.org/specifications/specs/discoverable_partitions_specification/>.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Flag {
+    /// The platform needs it.
+    Required,
+    /// Firmware does not read it.
+    NoBlockIo,
+    /// A boot loader for BIOS starts from it.
+    LegacyBoot,
+    /// Who mounts partitions by themselves mounts it read-only.
+    ReadOnly,
+    /// They do not mount it.
+    NoAuto,
+}
+
+impl Flag {
+    /// Its bit in the attributes of the partition's entry.
+    pub fn bit(self) -> u64 {
+        match self {
+            Self::Required => 1,
+            Self::NoBlockIo => 1 << 1,
+            Self::LegacyBoot => 1 << 2,
+            Self::ReadOnly => 1 << 60,
+            Self::NoAuto => 1 << 63,
+        }
+    }
+}
+
+impl Partition {
+    /// The attributes of its entry in the table; none where the configuration leaves them alone.
+    pub fn attributes(&self) -> Option<u64> {
+        let flags = self.flags.as_ref()?;
+        Some(flags.iter().fold(0, |bits, flag| bits | flag.bit()))
+    }
 }
 
 /// What a partition is for, by the label that it starts with.
@@ -201,34 +297,29 @@ impl Drives {
         let wrong = |value: &str, message| Err(Error::new(FILE, message).in_line_of(text, value));
         let mut seen = Vec::new();
         for disk in &drives.disk {
+            let path = disk.matches.path.as_deref().unwrap_or("/dev/");
+            if !is_disk_path(path) {
+                let message = format!(
+                    "{path:?} is no path of a disk: those are like /dev/sda or /dev/disk/by-id/NAME"
+                );
+                return wrong(path, message);
+            }
+            if disk.take && disk.matches == Match::default() {
+                let message =
+                    "take = true needs a match: it is no word about whatever disk is there";
+                return wrong("take", message.to_owned());
+            }
             for partition in &disk.partition {
-                let label = partition.label;
-                let name = label.label();
-                if seen.contains(&label) {
+                let name = partition.label.label();
+                if seen.contains(&partition.label) {
                     return wrong(name, format!("{name} is there twice"));
                 }
-                seen.push(label);
+                seen.push(partition.label);
                 if partition.size == Extent::Exactly(Size(0)) {
                     return wrong(name, format!("{name} has size 0"));
                 }
-                if partition.filesystem != Filesystem::Btrfs && !partition.subvolumes.is_empty() {
-                    return wrong(name, format!("{name} has subvolumes, but is not btrfs"));
-                }
-                let name_ok = |name: &String| {
-                    !name.is_empty()
-                        && name != "@"
-                        && name.len() <= 255
-                        && !name.starts_with('.')
-                        && !name.contains(|c: char| c == '/' || c.is_control())
-                };
-                if let Some(bad) = partition.subvolumes.iter().find(|n| !name_ok(n)) {
-                    return wrong(bad, format!("{bad:?} is no name for a subvolume"));
-                }
-                let mut names = partition.subvolumes.iter().enumerate();
-                if let Some((_, twice)) =
-                    names.find(|(n, name)| partition.subvolumes.iter().take(*n).any(|o| o == *name))
-                {
-                    return wrong(twice, format!("subvolume {twice:?} is there twice"));
+                if let Err((value, message)) = partition.check_subvolumes() {
+                    return wrong(value, message);
                 }
             }
             let all = disk.partition.iter().filter(|p| p.size == Extent::All).count();
@@ -240,8 +331,50 @@ impl Drives {
         Ok(drives)
     }
 
-    /// The partition entry for `role`, wherever it is.
+    /// The entry of the partition for `role`, wherever it is.
     pub fn partition(&self, role: Role) -> Option<&Partition> {
         self.disk.iter().flat_map(|d| &d.partition).find(|p| p.label == role)
+    }
+}
+
+/// Names that stay, and those that a machine has without udev's rules.
+fn is_disk_path(path: &str) -> bool {
+    let name = path.strip_prefix("/dev/disk/by-id/").or_else(|| path.strip_prefix("/dev/"));
+    name.is_some_and(|name| !name.starts_with("disk/") && !name.contains(char::is_whitespace))
+}
+
+impl Partition {
+    /// # Errors
+    /// A word of the entry, and what is wrong with it.
+    fn check_subvolumes(&self) -> Result<(), (&str, String)> {
+        let label = self.label.label();
+        let names = || self.subvolumes.iter().map(|s| &s.name).chain(&self.deleted_subvolumes);
+        if self.filesystem != Filesystem::Btrfs && names().next().is_some() {
+            return Err((label, format!("{label} has subvolumes, but is not btrfs")));
+        }
+        let name_ok = |name: &str| {
+            !name.is_empty()
+                && name != "@"
+                && name.len() <= 240
+                && !name.starts_with('.')
+                && !name.contains(|c: char| c == '/' || c.is_control())
+        };
+        for (nth, name) in names().enumerate() {
+            if !name_ok(name) {
+                return Err((name, format!("{name:?} is no name for a subvolume")));
+            }
+            if names().take(nth).any(|other| other == name) {
+                return Err((name, format!("subvolume {name:?} is there twice")));
+            }
+        }
+        let more = self.subvolumes.iter().find(|s| s.quota.is_some() || s.snapshots > 0);
+        let more = more.map(|s| &s.name).or(self.deleted_subvolumes.first());
+        match more {
+            Some(name) if self.label != Role::UserData => Err((
+                name,
+                format!("{label} cannot have quotas, snapshots or deletions: only USERDATAFS can"),
+            )),
+            _ => Ok(()),
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Error, drives::Size, system::links::Links};
+use super::{Error, drives::Size, near, system::links::Links};
 
 /// The whole file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,10 +12,14 @@ pub struct Mounts {
     pub tmpfs: Vec<Tmpfs>,
     /// Where USERDATAFS is mounted, where there is one.
     pub userdata: String,
+    /// How it is mounted: words as mount(8) takes them, beside `nodev` and `nosuid`.
+    pub userdata_options: String,
     /// Directories that appear elsewhere too.
     pub bind: Vec<Bind>,
     /// Directories of the image that can be written to, over it.
     pub overlay: Vec<Overlay>,
+    /// Directories of file servers.
+    pub nfs: Vec<Nfs>,
 }
 
 impl Default for Mounts {
@@ -25,6 +29,7 @@ impl Default for Mounts {
             size: None,
             mode: Mode(mode),
             keep,
+            archive: None,
         };
         Self {
             tmpfs: vec![
@@ -33,8 +38,10 @@ impl Default for Mounts {
                 tmpfs("/tmp", 0o1777, false),
             ],
             userdata: "/user-data".to_owned(),
+            userdata_options: String::new(),
             bind: Vec::new(),
             overlay: Vec::new(),
+            nfs: Vec::new(),
         }
     }
 }
@@ -45,7 +52,7 @@ impl Default for Mounts {
 pub struct Tmpfs {
     /// Absolute path in the image.
     pub path: String,
-    /// The most that it takes; the kernel's default is half of the memory.
+    /// The most that it takes; those without a size share what the others leave.
     pub size: Option<Size>,
     /// Permissions of the directory.
     #[serde(default)]
@@ -53,6 +60,9 @@ pub struct Tmpfs {
     /// Whether the image's content is copied into it.
     #[serde(default)]
     pub keep: bool,
+    /// A signed archive on BOOTFS with its content, such as `etc.tar.zst`.
+    #[serde(default)]
+    pub archive: Option<String>,
 }
 
 /// Permissions, written as an octal string such as `"1777"`.
@@ -92,7 +102,14 @@ pub struct Bind {
     /// Whether both directories are made where they are missing.
     #[serde(default = "yes")]
     pub make: bool,
+    /// Some of [`FLAGS`], with commas between them.
+    #[serde(default)]
+    pub options: String,
 }
+
+/// The options that every mount may have, as mount(8) names them.
+pub const FLAGS: [&str; 8] =
+    ["ro", "nosuid", "nodev", "noexec", "sync", "noatime", "nodiratime", "relatime"];
 
 fn yes() -> bool {
     true
@@ -110,6 +127,36 @@ pub struct Overlay {
     pub work: String,
 }
 
+/// A directory of a file server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Nfs {
+    /// `SERVER:/DIRECTORY`; an IPv6 address is in brackets.
+    pub from: String,
+    /// Absolute path in the system.
+    pub to: String,
+    /// Words as mount(8) takes them, with commas between them.
+    #[serde(default)]
+    pub options: String,
+    /// Seconds that its server may take.
+    #[serde(default = "ten")]
+    pub timeout: u32,
+}
+
+fn ten() -> u32 {
+    10
+}
+
+impl Nfs {
+    /// The server's name or address, and the directory there.
+    pub fn server(&self) -> Option<(&str, &str)> {
+        let (server, directory) = self.from.rsplit_once(":/")?;
+        let directory = self.from.get(self.from.len() - directory.len() - 1..)?;
+        let server = server.strip_prefix('[').and_then(|s| s.strip_suffix(']')).unwrap_or(server);
+        (!server.is_empty()).then_some((server, directory))
+    }
+}
+
 impl Mounts {
     /// Reads `controller/mounts.toml`.
     pub fn parse(text: &str) -> Result<Self, Error> {
@@ -117,7 +164,8 @@ impl Mounts {
         let mounts: Self = super::parse(FILE, text)?;
         let targets = mounts.tmpfs.iter().map(|t| &t.path).chain(mounts.bind.iter().map(|b| &b.to));
         let overlays = mounts.overlay.iter().flat_map(|o| [&o.lower, &o.upper, &o.work]);
-        for path in targets.chain(overlays).chain([&mounts.userdata]) {
+        let nfs = mounts.nfs.iter().map(|n| &n.to);
+        for path in targets.chain(overlays).chain(nfs).chain([&mounts.userdata]) {
             if !path.strip_prefix('/').is_some_and(is_below) {
                 let message = format!("{path:?} is no absolute path like /var/log");
                 return Err(Error::new(FILE, message).in_line_of(text, path));
@@ -129,6 +177,40 @@ impl Mounts {
                 let message =
                     format!("{from:?} is neither a path below USERDATAFS nor an absolute one");
                 return Err(Error::new(FILE, message).in_line_of(text, from));
+            }
+            let mut words = bind.options.split(',').filter(|word| !word.is_empty());
+            if let Some(bad) = words.find(|word| !FLAGS.contains(word)) {
+                let message = format!("a bind has no option {bad:?}");
+                let mut error = Error::new(FILE, message).in_line_of(text, bad);
+                error.suggestion = near(bad, FLAGS).map(str::to_owned);
+                return Err(error);
+            }
+        }
+        for nfs in &mounts.nfs {
+            let wrong = |value: &str, message: String| {
+                Err(Error::new(FILE, message).in_line_of(text, value))
+            };
+            let from = &nfs.from;
+            if nfs.server().is_none()
+                || from.contains(|c: char| c.is_whitespace() || c.is_control())
+            {
+                return wrong(from, format!("{from:?} is no directory of a server like nas:/home"));
+            }
+            if !(1..=600).contains(&nfs.timeout) {
+                return wrong("timeout", "a server may take 1 to 600 seconds".to_owned());
+            }
+        }
+        let options = mounts.nfs.iter().map(|n| &n.options).chain([&mounts.userdata_options]);
+        for options in options {
+            if options.contains(|c: char| c.is_whitespace() || c.is_control()) {
+                let message = format!("{options:?} has blanks: options have commas between them");
+                return Err(Error::new(FILE, message).in_line_of(text, options));
+            }
+        }
+        for archive in mounts.tmpfs.iter().filter_map(|t| t.archive.as_ref()) {
+            if !is_below(archive) || !archive.ends_with(".tar.zst") {
+                let message = format!("{archive:?} is no archive on BOOTFS like etc.tar.zst");
+                return Err(Error::new(FILE, message).in_line_of(text, archive));
             }
         }
         Ok(mounts)

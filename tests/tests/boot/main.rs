@@ -9,6 +9,7 @@ mod dracut;
 mod fallback;
 mod hardware;
 mod health;
+mod mounts;
 mod network;
 mod refused;
 mod rescue;

@@ -71,7 +71,13 @@ pub(super) fn line(text: &str) -> Result<Line, Wrong> {
             Ok(Line::Symlink(Symlink { target, link, force: yes_or_no(force)? }))
         }
         ["bindmount", force, from, to] => {
-            Ok(Line::Bind(Bind { from: path(from)?, to: path(to)?, make: yes_or_no(force)? }))
+            let options = String::new();
+            Ok(Line::Bind(Bind {
+                from: path(from)?,
+                to: path(to)?,
+                make: yes_or_no(force)?,
+                options,
+            }))
         }
         ["overlay", lower, upper, work] => Ok(Line::Overlay(Overlay {
             lower: path(lower)?,
@@ -104,7 +110,7 @@ fn yes_or_no(word: &str) -> Result<bool, Wrong> {
 
 /// Options as mount(8) has them: `size=64M,mode=0755`, and `keep` for the image's content.
 fn tmpfs(path: String, options: &[&str]) -> Result<Tmpfs, Wrong> {
-    let mut tmpfs = Tmpfs { path, size: None, mode: Mode::default(), keep: false };
+    let mut tmpfs = Tmpfs { path, size: None, mode: Mode::default(), keep: false, archive: None };
     for option in options.iter().flat_map(|word| word.split(',')).filter(|word| !word.is_empty()) {
         match option.split_once('=').unwrap_or((option, "")) {
             ("size", size) => {

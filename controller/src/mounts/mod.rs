@@ -1,5 +1,10 @@
 //! Phase 9: what is mounted over the read-only root.
 
+pub mod archive;
+mod asked;
+mod memory;
+mod nfs;
+
 use std::{
     os::fd::{AsRawFd as _, OwnedFd},
     path::{Path, PathBuf},
@@ -8,15 +13,30 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use gse_protocol::config::{
     Mounts,
-    mounts::{Bind, Overlay, Tmpfs},
+    mounts::{Bind, Overlay},
 };
+use rustix::fs::statvfs;
+use serde::{Deserialize, Serialize};
 
+pub use self::asked::asked;
 use crate::{
-    copy::copy_content,
+    clock::Date,
+    disk::subvolumes::{self, Wanted},
     inside::{make_directory, open_directory},
     log::{Log, reason},
-    mount::{self, MountFlags, STAGE, UnmountFlags},
+    mount::{self, MountFlags},
 };
+
+/// The partition of the users' data.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserData {
+    /// Its device.
+    pub device: PathBuf,
+    /// Its filesystem, as the kernel names it.
+    pub kind: String,
+    /// With btrfs: what is wanted of its subvolumes.
+    pub subvolumes: Wanted,
+}
 
 /// Paths, relative to the root, that must be directories there before [`mount_all`].
 pub fn mount_points(config: &Mounts, userdata: bool) -> Vec<String> {
@@ -24,12 +44,13 @@ pub fn mount_points(config: &Mounts, userdata: bool) -> Vec<String> {
     let binds = config.bind.iter().filter(|b| b.make && can_be(config, b, userdata));
     let userdata = userdata.then_some(&config.userdata);
     let overlays = config.overlay.iter().map(|o| &o.lower);
-    tmpfs
-        .chain(binds.map(|b| &b.to))
-        .chain(userdata)
-        .chain(overlays)
-        .map(|path| path.trim_start_matches('/').to_owned())
-        .collect()
+    let nfs = config.nfs.iter().map(|n| &n.to);
+    let paths = tmpfs.chain(binds.map(|b| &b.to)).chain(userdata).chain(overlays).chain(nfs);
+    paths.map(|path| below(path)).collect()
+}
+
+fn below(path: &str) -> String {
+    path.trim_start_matches('/').to_owned()
 }
 
 /// Whether there is what a bind is of.
@@ -37,71 +58,60 @@ fn can_be(config: &Mounts, bind: &Bind, userdata: bool) -> bool {
     userdata || !config.is_userdata(&config.source(bind))
 }
 
-/// Mounts everything that the configuration names over the system at `root`. One that fails is
-/// reported and left out: a machine with one directory less is better than none. Without `/etc` in
-/// memory, however, the system would share what must be its own, so that is an error.
+/// Mounts everything that the configuration names over the system at `root`, and returns where, relative to it.
+/// One that fails is reported and left out: a machine with one directory less is better than none. Without `/etc`
+/// in memory, however, the system would share what must be its own, so that is an error.
 pub fn mount_all(
     root: &Path,
     config: &Mounts,
-    userdata: Option<(&Path, &str)>,
+    userdata: Option<&UserData>,
     log: &Log,
-) -> Result<()> {
-    for tmpfs in &config.tmpfs {
-        match mount_tmpfs(root, tmpfs) {
-            Err(e) if tmpfs.path == "/etc" => return Err(e),
-            Err(e) => {
-                log.warn(format_args!("{} stays as the image has it: {}", tmpfs.path, reason(&e)))
-            }
-            Ok(()) => log.debug(format_args!("{} is in memory", tmpfs.path)),
+) -> Result<Vec<String>> {
+    let mut mounted = Vec::new();
+    let mut tell = |path: &str, otherwise: &str, done: Result<()>| match done {
+        Ok(()) => mounted.push(below(path)),
+        Err(e) => log.warn(format_args!("{path} {otherwise}: {}", reason(&e))),
+    };
+    let stays = "stays as the image has it";
+    for (tmpfs, size) in config.tmpfs.iter().zip(memory::sizes(&config.tmpfs, memory::installed()))
+    {
+        let done = memory::mount(root, tmpfs, size, log);
+        if tmpfs.path == "/etc" && done.is_err() {
+            return done.map(|()| Vec::new());
         }
+        tell(&tmpfs.path, stays, done);
     }
-    if let Some((device, fstype)) = userdata {
-        let mounted = target(root, &config.userdata).and_then(|target| {
-            let flags = MountFlags::NODEV | MountFlags::NOSUID;
-            Ok(mount::mount(device, &target.1, fstype, flags, "")?)
-        });
-        if let Err(e) = mounted {
-            log.warn(format_args!("the users' data are not there: {}", reason(&e)));
-            return Ok(());
-        }
-    }
+    let userdata = userdata.filter(|userdata| {
+        let done = mount_userdata(root, config, userdata, log);
+        let there = done.is_ok();
+        tell(&config.userdata, "has not the users' data", done);
+        there
+    });
     for bind in config.bind.iter().filter(|bind| can_be(config, bind, userdata.is_some())) {
-        if let Err(e) = mount_bind(root, &config.source(bind), bind) {
-            log.warn(format_args!("{} is not bound: {}", bind.to, reason(&e)));
-        }
+        tell(&bind.to, "is not bound", mount_bind(root, &config.source(bind), bind));
     }
     for overlay in &config.overlay {
-        if let Err(e) = mount_overlay(root, overlay) {
-            log.warn(format_args!("{} stays as the image has it: {}", overlay.lower, reason(&e)));
-        }
+        tell(&overlay.lower, stays, mount_overlay(root, overlay));
     }
-    Ok(())
+    nfs::mount_all(root, &config.nfs, &mut tell);
+    Ok(mounted)
 }
 
-fn mount_tmpfs(root: &Path, tmpfs: &Tmpfs) -> Result<()> {
-    let (_open, covered) = target(root, &tmpfs.path)?;
-    let stage = Path::new(STAGE);
-    let size = tmpfs.size.map(|size| format!(",size={}", size.0)).unwrap_or_default();
-    let data = format!("mode={:04o}{size}", tmpfs.mode.0);
-    let flags = MountFlags::NODEV | MountFlags::NOSUID;
-    mount::mount(Path::new("tmpfs"), stage, "tmpfs", flags, &data)?;
-    let filled = (|| {
-        if tmpfs.keep {
-            copy_content(&covered, stage).with_context(|| {
-                let size = tmpfs.size.map(|s| format!("{} bytes", s.0));
-                format!(
-                    "copying the image's {} into memory (size: {})",
-                    tmpfs.path,
-                    size.as_deref().unwrap_or("half of the memory")
-                )
-            })?;
-        }
-        Ok(mount::move_to(stage, &covered)?)
-    })();
-    if filled.is_err() {
-        mount::unmount(stage, UnmountFlags::DETACH)?;
+fn mount_userdata(root: &Path, config: &Mounts, userdata: &UserData, log: &Log) -> Result<()> {
+    let UserData { device, kind, subvolumes } = userdata;
+    let (flags, mut data) = mount::options(&config.userdata_options);
+    let btrfs = kind == "btrfs";
+    // Without it, btrfs mounts whatever subvolume somebody made the default.
+    if btrfs && !data.contains("subvol") {
+        data.push_str(if data.is_empty() { "subvolid=5" } else { ",subvolid=5" });
     }
-    filled
+    let flags = flags | MountFlags::NODEV | MountFlags::NOSUID;
+    mount::mount(device, &target(root, &config.userdata)?.1, kind, flags, &data)?;
+    if btrfs && *subvolumes != Wanted::default() {
+        // Looked up again: what was opened before is what is below the mount.
+        subvolumes::bring(&target(root, &config.userdata)?.1, subvolumes, Date::today(), log);
+    }
+    Ok(())
 }
 
 fn mount_bind(root: &Path, from: &str, bind: &Bind) -> Result<()> {
@@ -109,8 +119,17 @@ fn mount_bind(root: &Path, from: &str, bind: &Bind) -> Result<()> {
         true => reach(make_directory(root, Path::new(from))?),
         false => target(root, from)?,
     };
-    let to = target(root, &bind.to)?;
-    Ok(mount::bind(&from.1, &to.1)?)
+    mount::bind(&from.1, &target(root, &bind.to)?.1)?;
+    let (flags, _) = mount::options(&bind.options);
+    if flags.is_empty() {
+        return Ok(());
+    }
+    let (_open, to) = target(root, &bind.to)?;
+    // A bind has the flags of what it is of until it gets some of its own, which are then all that it has. statvfs(3)
+    // and mount(2) give them the same bits.
+    let own = statvfs(&to).with_context(|| format!("looking at {}", bind.to))?.f_flag.bits();
+    let own = MountFlags::from_bits_truncate(own as _) & mount::kept_by_binds();
+    Ok(mount::remount(&to, flags | own | MountFlags::BIND)?)
 }
 
 fn mount_overlay(root: &Path, overlay: &Overlay) -> Result<()> {

@@ -1,0 +1,233 @@
+//! What BOOTFS keeps of each start: the kernel's log, in which the controller's own lines are, and what became of it.
+//!
+//! A log is written when the system is about to be started, and another one by whatever finds that the start failed:
+//! rescue, a check of the administrator's, the guard of a startup that hangs.
+
+use std::{
+    fmt::Write as _,
+    fs::{self, OpenOptions},
+    io::{self, Read as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result};
+use gse_protocol::config::{boot::Logs, drives::Filesystem};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    disk::mount::{Access, mount_top},
+    files,
+    log::{Log, reason},
+    mount::LOGS,
+    report::{self, boot_id},
+    supervisor::RUN_DIR,
+};
+
+/// The name, in [`RUN_DIR`], of where logs go.
+const FILE: &str = "logs.json";
+/// Where they are on BOOTFS.
+const FOLDER: &str = "gse/logs";
+
+/// Where logs go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// The partition of BOOTFS.
+    pub device: PathBuf,
+    /// Its filesystem.
+    pub filesystem: Filesystem,
+    /// How much is kept.
+    pub policy: Logs,
+}
+
+/// What became of a start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome<'r> {
+    /// The system is about to be started.
+    Started,
+    /// It failed: a sentence.
+    Failed(&'r str),
+}
+
+impl Outcome<'_> {
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::Started => "-started.log",
+            Self::Failed(_) => "-failed.log",
+        }
+    }
+}
+
+impl Place {
+    /// Leaves it for [`keep`] in this and later processes.
+    ///
+    /// # Errors
+    /// Those of the file.
+    pub fn store(&self) -> Result<()> {
+        let path = Path::new(RUN_DIR).join(FILE);
+        let json = serde_json::to_vec(self).context("writing down where logs go")?;
+        fs::write(&path, json).with_context(|| format!("writing {}", path.display()))
+    }
+}
+
+/// Keeps the log of this start, where BOOTFS is known by now. A machine without room for it starts all the same.
+pub fn keep(outcome: Outcome<'_>, log: &Log) {
+    if let Err(e) = keep_or_fail(outcome, log) {
+        log.warn(format_args!("the log of this start is not kept: {}", reason(&e)));
+    }
+}
+
+fn keep_or_fail(outcome: Outcome<'_>, log: &Log) -> Result<()> {
+    let Ok(place) = fs::read(Path::new(RUN_DIR).join(FILE)) else { return Ok(()) };
+    let place: Place = serde_json::from_slice(&place).context("reading where logs go")?;
+    if place.policy.keep == 0 {
+        return Ok(());
+    }
+    let text = text(outcome, &kernel_log());
+    let top = mount_top(&place.device, place.filesystem, Path::new(LOGS), Access::ReadWrite, log)?;
+    let done = add(&top.path().join(FOLDER), outcome, &text, &place.policy);
+    top.unmount()?;
+    done
+}
+
+/// The log: what became of the start, how long its phases took, and what the kernel and the controller said.
+fn text(outcome: Outcome<'_>, kmsg: &str) -> String {
+    let mut text = match outcome {
+        Outcome::Started => "started\n".to_owned(),
+        Outcome::Failed(why) => format!("failed: {}\n", why.trim()),
+    };
+    // Writing to a string cannot fail. Before the handover there is no report.
+    let _ = writeln!(text, "boot id: {}\n{}", boot_id(), report::text().unwrap_or_default());
+    for (time, line) in lines(kmsg) {
+        let _ = writeln!(text, "[{:5}.{:06}] {line}", time / 1_000_000, time % 1_000_000);
+    }
+    text
+}
+
+/// Adds a log to `folder`, and removes those that are too many. Whenever the power is cut, each log there is whole.
+///
+/// # Errors
+/// Those of the filesystem.
+pub fn add(folder: &Path, outcome: Outcome<'_>, text: &str, policy: &Logs) -> Result<()> {
+    let doing = || format!("keeping a log in {} on BOOTFS", FOLDER);
+    fs::create_dir_all(folder).with_context(doing)?;
+    let entries = fs::read_dir(folder).with_context(doing)?;
+    let names: io::Result<Vec<_>> = entries
+        .map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned()))
+        .collect();
+    let (number, surplus) =
+        plan(names.with_context(doing)?, outcome.suffix(), policy.keep as usize);
+    // First, so that a full filesystem has room again.
+    for name in surplus {
+        fs::remove_file(folder.join(name)).with_context(doing)?;
+    }
+    let path = folder.join(format!("{number:06}{}", outcome.suffix()));
+    files::replace(&path, end(text, policy.size.0).as_bytes(), 0o600).with_context(doing)
+}
+
+/// The number of the next log, and the files that make room for it: the oldest of its kind, and what a cut left.
+fn plan(mut names: Vec<String>, suffix: &str, keep: usize) -> (u64, Vec<String>) {
+    let number = |name: &String| name.split_once('-')?.0.parse::<u64>().ok();
+    let next = names.iter().filter_map(number).max().map_or(1, |last| last.saturating_add(1));
+    names.sort_unstable_by_key(number);
+    let same = names.iter().filter(|name| name.ends_with(suffix)).count();
+    let mut surplus = (same + 1).saturating_sub(keep);
+    names.retain(|name| {
+        let oldest = name.ends_with(suffix) && surplus > 0;
+        surplus -= usize::from(oldest);
+        oldest || name.ends_with(files::UNFINISHED)
+    });
+    (next, names)
+}
+
+/// The first line of a text, and as much of its end as fits into so many bytes with it.
+fn end(text: &str, most: u64) -> String {
+    let most = usize::try_from(most).unwrap_or(usize::MAX);
+    if text.len() <= most {
+        return text.to_owned();
+    }
+    let (first, rest) = text.split_once('\n').unwrap_or((text, ""));
+    let first = first.get(..first.floor_char_boundary(most / 4)).unwrap_or_default();
+    let from =
+        rest.ceil_char_boundary(rest.len().saturating_sub(most.saturating_sub(first.len() + 5)));
+    let rest = rest.get(from..).and_then(|rest| rest.split_once('\n')).unwrap_or_default().1;
+    format!("{first}\n...\n{rest}")
+}
+
+/// The records of the kernel's log, as `/dev/kmsg` gives them.
+pub fn kernel_log() -> String {
+    let nonblocking = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+    let file = OpenOptions::new().read(true).custom_flags(nonblocking).open("/dev/kmsg");
+    let Ok(mut file) = file else { return String::new() };
+    let mut text = String::new();
+    // Each read gives one record; the last fails with EAGAIN.
+    let mut record = [0; 8192];
+    while let Ok(n @ 1..) = file.read(&mut record) {
+        text.push_str(&String::from_utf8_lossy(record.get(..n).unwrap_or_default()));
+    }
+    text
+}
+
+/// Microseconds since the kernel started, and text, of each record: <https://docs.kernel.org/admin-guide/abi-testing.html>
+/// (`/dev/kmsg`).
+pub fn lines(kmsg: &str) -> impl Iterator<Item = (u64, &str)> {
+    kmsg.lines().filter(|line| !line.starts_with(' ')).filter_map(|line| {
+        let (head, text) = line.split_once(';')?;
+        Some((head.split(',').nth(2)?.parse().ok()?, text))
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use gse_protocol::config::drives::Size;
+
+    use super::*;
+
+    #[test]
+    fn the_kernel_log_is_kept_with_its_times() {
+        let kmsg = "6,1,0,-;one\n SUBSYSTEM=pci\n4,2,12500000,-;two; and more\n";
+        let text = text(Outcome::Failed("no disk\n"), kmsg);
+        assert!(text.starts_with("failed: no disk\nboot id: "), "{text}");
+        assert!(text.ends_with("\n[    0.000000] one\n[   12.500000] two; and more\n"), "{text}");
+    }
+
+    #[test]
+    fn logs_are_bounded_in_number_and_size_and_failures_are_kept_longer() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("logs");
+        let policy = Logs { keep: 2, size: Size(100) };
+        let add = |outcome, text: &str| add(&folder, outcome, text, &policy).unwrap();
+        let names = || {
+            let mut names: Vec<_> = fs::read_dir(&folder)
+                .unwrap()
+                .map(|e| e.unwrap().file_name().into_string().unwrap())
+                .collect();
+            names.sort();
+            names
+        };
+        add(Outcome::Failed("a cable"), "failed: a cable\n");
+        for _ in 0..4 {
+            add(Outcome::Started, "started\n");
+        }
+        // What a power cut left, and what is somebody else's.
+        fs::write(folder.join("000006-started.log.gse-new"), "half").unwrap();
+        fs::write(folder.join("README"), "mine").unwrap();
+        let long: String = (0..50).map(|n| format!("line {n}\n")).collect();
+        add(Outcome::Started, &format!("started\n{long}"));
+        assert_eq!(
+            names(),
+            ["000001-failed.log", "000005-started.log", "000006-started.log", "README"]
+        );
+        let cut = fs::read_to_string(folder.join("000006-started.log")).unwrap();
+        assert!(cut.len() <= 100 && cut.starts_with("started\n...\nline "), "{cut}");
+        assert!(cut.ends_with("line 49\n"), "{cut}");
+    }
+
+    #[test]
+    fn a_long_first_line_leaves_room_for_the_end() {
+        let text = format!("failed: {}\n{}", "\u{e4}".repeat(500), "line\n".repeat(500));
+        let cut = end(&text, 400);
+        assert!(cut.len() <= 400 && cut.len() > 350 && cut.ends_with("line\n"), "{cut}");
+    }
+}
