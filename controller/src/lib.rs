@@ -20,6 +20,7 @@ pub mod files;
 pub mod handover;
 pub mod inside;
 pub mod install;
+pub mod last_servers;
 pub mod log;
 pub mod mount;
 pub mod mounts;

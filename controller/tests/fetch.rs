@@ -368,7 +368,7 @@ mod configuration {
         let signer = Signer::new();
         let server = Server::honest(&[]);
         publish(&server, &signer, 5);
-        let get = |current| newer_config(&client(), &server.url(), &signer.keys(), Serial(current));
+        let get = |current| newer_config(&client(), &server.url(), &signer.trust(current));
         assert_eq!(get(5).unwrap(), None);
         assert_eq!(get(6).unwrap(), None);
         assert!(server.requests().iter().all(|r| r.path == "config.tar.minisig"));
@@ -381,7 +381,7 @@ mod configuration {
     fn one_that_is_not_to_be_trusted_is_refused() {
         let signer = Signer::new();
         let get = |server: &Server| {
-            newer_config(&client(), &server.url(), &signer.keys(), Serial(1)).unwrap_err()
+            newer_config(&client(), &server.url(), &signer.trust(1)).unwrap_err()
         };
         let server = Server::honest(&[]);
         assert!(matches!(get(&server), ConfigError::Fetch(_)));

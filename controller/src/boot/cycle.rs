@@ -43,6 +43,7 @@ pub(super) struct Course<'a> {
 struct Told {
     unhealthy: bool,
     kept: bool,
+    wiped: bool,
 }
 
 impl<'a> Course<'a> {
@@ -107,7 +108,21 @@ impl<'a> Course<'a> {
     }
 
     fn step(&mut self, step: Step, cause: &Cause) {
-        if *cause == Cause::Update && self.index.is_none() {
+        if *cause == Cause::Wipe
+            && !std::mem::replace(&mut self.told.wiped, true)
+            && let Some(token) = &self.config.boot.wipe.token
+        {
+            self.machine.log.warn(format_args!(
+                "wipe.token {token:?} is new to this machine: all systems on it are made new, the users' data stay"
+            ));
+        }
+        let installs = match cause {
+            Cause::Update => true,
+            // Afterwards what is old is only removed.
+            Cause::Wipe => self.facts.with_role(Role::System).any(|(_, slot)| slot.is_stale()),
+            _ => false,
+        };
+        if installs && self.index.is_none() {
             // Before anything is given up for it.
             if let Err(e) = self.fetch_index() {
                 self.facts.give_up_offer();
@@ -173,7 +188,8 @@ impl<'a> Course<'a> {
         let mut slot = self.slots.take(id)?;
         let device = slot.device().display();
         self.machine.log.info(format_args!("installing {name} {version} into {device}"));
-        new_system::install(self.machine, server, index, &self.facts, &mut slot)?;
+        let origin = self.slots.origin();
+        new_system::install(self.machine, server, index, &self.facts, origin, &mut slot)?;
         self.slots.put_back(id, slot);
         Ok(())
     }
@@ -243,6 +259,9 @@ impl<'a> Course<'a> {
                 .and_then(|keep| explain(keep, &self.facts))
         {
             log.info(text);
+            if decide::wipe::waits(&self.facts) {
+                log.warn("the systems that wipe.token orders to make new stay until a server has a release for that");
+            }
         }
         let Some(Slot { device, content, .. }) = self.facts.slot(id) else { return Ok(()) };
         match why {

@@ -8,7 +8,7 @@ use gse_protocol::config::{
     drives::{Filesystem, Role},
 };
 
-use super::{DEV, Disks, Machine, SYS};
+use super::{DEV, Disks, Machine, SYS, online};
 use crate::{
     config,
     disk::{
@@ -23,7 +23,6 @@ use crate::{
         slots::{self, Found, Label, Place},
         wipeable::Wipeable,
     },
-    fetch::FetchedConfig,
     log::reason,
     mount::{Mounted, SCRATCH},
 };
@@ -188,11 +187,18 @@ impl Machine {
         }
     }
 
-    /// Keeps a fetched configuration on BOOTFS, for the next boot without a server.
-    pub(super) fn keep_config(&self, disks: &Disks, fetched: &FetchedConfig) {
+    /// Keeps on BOOTFS what the next boot has to know: a fetched configuration, and which servers work.
+    pub(super) fn keep(&self, disks: &Disks, new: &online::Found) {
+        let online::Found { fetched, works, .. } = new;
+        if fetched.is_none() && works.is_none() {
+            return;
+        }
         let Some(boot) = &disks.found.boot else { return };
         let Some(mounted) = self.mount_place(boot, Access::ReadWrite) else { return };
-        if let Err(e) = config::keep(mounted.path(), &fetched.tar, &fetched.signature) {
+        let kept = fetched.as_ref().map_or(Ok(()), |fetched| config::keep(mounted.path(), fetched));
+        let works = works.as_ref().map_or(Ok(()), |works| works.keep(mounted.path()));
+        let works = works.context("keeping the servers that work on BOOTFS");
+        for e in [kept, works].into_iter().filter_map(Result::err) {
             self.log.warn(reason(&e));
         }
     }

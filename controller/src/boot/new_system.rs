@@ -9,7 +9,7 @@ use super::{Machine, online::Server};
 use crate::{
     disk::{
         mount::{Access, OpenSlot},
-        records::{CycleRecord, FOLDER, Generation, Published, Records, SlotRecord},
+        records::{CycleRecord, FOLDER, Generation, Origin, Published, Records, SlotRecord},
     },
     facts::{Facts, Life, Refused, System},
     fetch::{RemoteImage, Retry},
@@ -29,6 +29,7 @@ pub(super) fn install(
     server: &Server,
     index: &SignedIndex,
     facts: &Facts,
+    origin: &Origin,
     slot: &mut OpenSlot<'_>,
 ) -> Result<()> {
     let log = machine.log.as_ref();
@@ -48,6 +49,7 @@ pub(super) fn install(
         cycle: CycleRecord::fresh(chosen.release.serial),
         generation: facts.next_generation(),
         refused: facts.refused(),
+        origin: origin.clone(),
     }
     .write(slot)
 }
@@ -66,10 +68,11 @@ pub(super) fn clone(
     let records = Records::open(from.top())?.context("the original has no records")?;
     let file =
         |which| records.published(which)?.context("a file of the original's records is missing");
+    let origin = records.slot()?.context("a file of the original's records is missing")?.origin;
     let (release, signature) = (file(Published::Release)?, file(Published::ReleaseSignature)?);
     let (bytes, index_signature) = (file(Published::Index)?, file(Published::IndexSignature)?);
     let text = String::from_utf8_lossy(&index_signature);
-    let index = Index::open(&bytes, &text, &config.sources.keys)
+    let index = Index::open(&bytes, &text, &origin.with(&config.sources.keys))
         .context("the index that the original keeps")?;
     if index.serial != system.serial {
         bail!("the index that the original keeps is that of another release");
@@ -98,6 +101,7 @@ pub(super) fn clone(
         cycle: CycleRecord::new(system.serial, Life::CLONED, String::new()),
         generation: system.generation,
         refused: facts.refused(),
+        origin,
     }
     .write(slot)
 }
@@ -109,6 +113,7 @@ struct Complete<'a> {
     cycle: CycleRecord,
     generation: Generation,
     refused: Refused,
+    origin: Origin,
 }
 
 impl Complete<'_> {
@@ -120,7 +125,9 @@ impl Complete<'_> {
         records.set_published(Published::IndexSignature, &self.index.signature)?;
         records.set_cycle(&self.cycle)?;
         // The last word: everything before it is on the disk.
-        records.set_slot(&SlotRecord::new(self.generation, true, self.refused))?;
+        let mut record = SlotRecord::new(self.generation, true, self.refused);
+        record.origin = self.origin;
+        records.set_slot(&record)?;
         drop(records);
         Ok(slot.set_access(Access::ReadOnly)?)
     }

@@ -35,6 +35,11 @@ impl Signer {
         Keys(vec![self.public().parse().unwrap()])
     }
 
+    /// Of a machine that has a configuration with this key and serial.
+    pub fn trust(&self, serial: u64) -> Trust {
+        Trust { keys: self.keys(), serial: Serial(serial), created: 0 }
+    }
+
     pub fn sign(&self, kind: SignedKind, serial: u64, bytes: &[u8]) -> String {
         let comment = format!("gse {kind} serial:{serial}");
         minisign::sign(None, &self.0.sk, Cursor::new(bytes), Some(&comment), None)

@@ -3,6 +3,7 @@
 use serde::Deserialize;
 
 use super::{Error, health::Health};
+use crate::release::is_safe_path;
 
 /// The whole file; every key has a default.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
@@ -16,6 +17,8 @@ pub struct Boot {
     pub rescue: Rescue,
     /// The real system's first process.
     pub init: Init,
+    /// Whether all systems are to be made new.
+    pub wipe: Wipe,
 }
 
 /// When and how a new release is installed.
@@ -107,6 +110,14 @@ impl Default for Init {
     }
 }
 
+/// "Wipe the whole setup and start new."
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Wipe {
+    /// The name of this order. A machine obeys each once.
+    pub token: Option<String>,
+}
+
 impl Boot {
     /// Reads `controller/boot.toml`.
     pub fn parse(text: &str) -> Result<Self, Error> {
@@ -119,6 +130,13 @@ impl Boot {
             return Err(Error::new(FILE, message).in_line_of(text, hash));
         }
         boot.health.check(FILE, text)?;
+        if let Some(token) = boot.wipe.token.as_ref().filter(|t| !is_safe_path(t, 1) || t.len() > 64)
+        {
+            let message = format!(
+                "wipe.token {token:?} must be up to 64 letters, digits and . _ + ~ -, such as \"2027-spring\""
+            );
+            return Err(Error::new(FILE, message).in_line_of(text, "token"));
+        }
         if !boot.init.path.starts_with('/') {
             let error = Error::new(FILE, "init.path must start with /");
             return Err(error.in_line_of(text, "path"));

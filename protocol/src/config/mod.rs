@@ -5,6 +5,7 @@
 
 pub mod boot;
 pub mod bundle;
+pub mod chain;
 pub mod drives;
 pub mod health;
 pub mod machines;
@@ -19,6 +20,7 @@ use serde::de::DeserializeOwned;
 
 pub use boot::Boot;
 pub use bundle::Bundle;
+pub use chain::{Introduction, Trust};
 pub use drives::Drives;
 pub use health::Health;
 pub use machines::Machines;
