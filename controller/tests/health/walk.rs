@@ -426,11 +426,15 @@ fn settings(family: &Family, world: &World) -> Vec<(Option<Offer>, Vec<Setting>)
             image.life.is_some_and(|life| matches!(life.state, Cycle::Open | Cycle::Up))
         });
     // Only SYSFS is judged, which is either open or up.
-    let allowances: &[(u32, u32)] = if counted { &[(1, 0), (2, 1)] } else { &[(1, 0)] };
+    let allowances: &[(u32, u32)] = if counted && !family.wipes { &[(1, 0), (2, 1)] } else { &[(1, 0)] };
     let offer = |serial: u8, allow_downgrade| {
         Some(Offer { serial: Serial(serial.into()), version: String::new(), allow_downgrade })
     };
-    let modes = [Mode::Rotate, Mode::InPlace];
+    // An order to wipe everything does not look at any of these: the two that differ most are enough beside it.
+    let modes: &[Mode] =
+        if family.wipes { &[Mode::Rotate] } else { &[Mode::Rotate, Mode::InPlace] };
+    let updates: &[boot::Policy] =
+        if family.wipes { &[Auto, Never] } else { &[Auto, Ask, Never] };
     let mut settings = Vec::new();
     for &(tries, unclean_shutdowns) in allowances {
         let of = |updates: &[boot::Policy], modes: &[Mode]| {
@@ -448,10 +452,10 @@ fn settings(family: &Family, world: &World) -> Vec<(Option<Offer>, Vec<Setting>)
         // Without an offer there is no update to decide about.
         settings.push((None, of(&[Auto], &[Mode::Rotate])));
         for serial in 1..=family.serials {
-            settings.push((offer(serial, false), of(&[Auto, Ask, Never], &modes)));
+            settings.push((offer(serial, false), of(updates, modes)));
             // Nothing is higher than the highest, so it is never a downgrade.
             if family.downgrades && serial < family.serials {
-                settings.push((offer(serial, true), of(&[Auto], &modes)));
+                settings.push((offer(serial, true), of(&[Auto], modes)));
             }
         }
     }
