@@ -12,6 +12,7 @@ use std::{
 
 use gse_protocol::{
     Index, Serial, Sha256,
+    config::Trust,
     index::{Content, Entry, Extent, FORMAT, Frame, Kind, Time},
     sign::{Keys, Kind as SignedKind},
 };

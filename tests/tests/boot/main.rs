@@ -13,4 +13,5 @@ mod refused;
 mod rescue;
 mod servers;
 mod systemd;
+mod term;
 mod update;
