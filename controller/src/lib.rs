@@ -4,6 +4,7 @@
 //! ([`decide`]); what was probed comes in as [`facts`], what is to be done goes out as steps.
 
 pub mod boot;
+pub mod bootfs;
 pub mod clock;
 pub mod cmdline;
 pub mod config;

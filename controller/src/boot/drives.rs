@@ -33,7 +33,8 @@ const NODE_WAIT: Duration = Duration::from_secs(10);
 impl Machine {
     /// Waits until the disks that the configuration names are there, with their partitions.
     pub(super) fn wait_for_disks(&self, config: &Bundle) -> Result<Disks> {
-        let limit = Duration::from_secs(u64::from(config.drives.timeout));
+        let wanted = !self.cmdline.flag("gse.diskless");
+        let limit = Duration::from_secs(u64::from(config.drives.timeout) * u64::from(wanted));
         let settled = self.hotplug.wait_until(limit, || {
             if !self.hotplug.coldplugged() {
                 return None;

@@ -2,6 +2,7 @@
 
 mod cycle;
 mod drives;
+mod memory;
 mod new_system;
 mod online;
 pub mod power_on;
@@ -105,12 +106,17 @@ pub fn run(
         }
         None => known.config,
     };
+    let server = found.server.as_ref();
+    let memory = memory::Choice::new(&machine, &config, &disks, server)?;
+    if let Some(ready) = memory.make(&machine, &config, server)? {
+        return start(&ready, log);
+    }
     let disks = log.phase("drives", || machine.drives(&config, disks))?;
     machine.keep(&disks, &found);
 
     let looked = log.phase("version check", || Slots::look(&machine, disks, &config));
     let (slots, facts) = looked?;
-    let mut course = Course::new(&machine, &config, found.server.as_ref(), slots, facts);
+    let mut course = Course::new(&machine, &config, server, slots, facts);
     course.recall(failed);
     course.run(start)
 }

@@ -1,6 +1,6 @@
 //! Phase 5: a system made in a blank slot, out of the server's image or another slot.
 
-use std::{fs, os::fd::AsFd as _, time::Instant};
+use std::{fs, os::fd::AsFd as _, path::Path, time::Instant};
 
 use anyhow::{Context as _, Result, bail};
 use gse_protocol::{Index, Sha256, config::Bundle, index::MAX_PACKED, sign::MAX_SIGNATURE};
@@ -23,6 +23,12 @@ pub(super) struct SignedIndex {
     signature: Vec<u8>,
 }
 
+impl SignedIndex {
+    pub(super) fn index(&self) -> &Index {
+        &self.index
+    }
+}
+
 /// Makes the offered system in `slot`, which is blank. Until its record says complete, it is worth nothing.
 pub(super) fn install(
     machine: &Machine,
@@ -32,17 +38,9 @@ pub(super) fn install(
     origin: &Origin,
     slot: &mut OpenSlot<'_>,
 ) -> Result<()> {
-    let log = machine.log.as_ref();
     let chosen = &server.chosen;
     slot.set_access(Access::ReadWrite)?;
-    let directory = fs::File::open(slot.root()).context("opening the new filesystem")?;
-    let mut image = remote(machine, server);
-    let total = index.index.packed_size();
-    let progress = |done| log.progress("installing", done, total);
-    let limits = Limits::default();
-    let report = install::install(&index.index, &mut image, directory.as_fd(), &progress, &limits)?;
-    log.debug(format_args!("{report:?}"));
-    drop(directory);
+    unpack(machine, server, index, &slot.root())?;
     Complete {
         release: (&chosen.bytes, chosen.signature.as_bytes()),
         index,
@@ -52,6 +50,24 @@ pub(super) fn install(
         origin: origin.clone(),
     }
     .write(slot)
+}
+
+/// Makes the tree of the offered system in `root`, which is empty.
+pub(super) fn unpack(
+    machine: &Machine,
+    server: &Server,
+    index: &SignedIndex,
+    root: &Path,
+) -> Result<()> {
+    let log = machine.log.as_ref();
+    let directory = fs::File::open(root).context("opening the new filesystem")?;
+    let mut image = remote(machine, server);
+    let total = index.index.packed_size();
+    let progress = |done| log.progress("installing", done, total);
+    let limits = Limits::default();
+    let report = install::install(&index.index, &mut image, directory.as_fd(), &progress, &limits)?;
+    log.debug(format_args!("{report:?}"));
+    Ok(())
 }
 
 /// Makes a copy of `system`, which is in the slot `from`, in `slot`, which is blank. Content that somebody

@@ -31,7 +31,8 @@ const FILE: &str = "/run/gse/ready.json";
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Ready {
     pub(super) device: PathBuf,
-    pub(super) filesystem: Filesystem,
+    /// None where it is in memory.
+    pub(super) filesystem: Option<Filesystem>,
     pub(super) version: String,
     pub(super) serial: u64,
     /// Its life cycle as it was before this startup.
@@ -123,10 +124,10 @@ impl Ready {
         if !self.mounts.tmpfs.iter().any(|tmpfs| tmpfs.path == "/etc") {
             return Ok(());
         }
-        let filesystem = self.filesystem;
-        let options = match filesystem {
-            Filesystem::Btrfs => format!("ro,subvol={ROOT_SUBVOLUME}"),
-            Filesystem::Ext4 | Filesystem::Xfs => "ro".to_owned(),
+        let filesystem = self.filesystem.map_or_else(|| "tmpfs".to_owned(), |kind| kind.to_string());
+        let options = match self.filesystem {
+            Some(Filesystem::Btrfs) => format!("ro,subvol={ROOT_SUBVOLUME}"),
+            Some(Filesystem::Ext4 | Filesystem::Xfs) | None => "ro".to_owned(),
         };
         let line = format!("{} / {filesystem} {options} 0 0", self.device.display());
         let etc = root.join("etc");

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use gse_protocol::config::{Bundle, system::Desired};
+use gse_protocol::config::{Bundle, Mounts, system::Desired};
 
 use super::{Machine, SYS, ready::Ready, slots::Slots};
 use crate::{
@@ -42,19 +42,8 @@ pub(super) fn make_ready(
         slots.found().userdata.as_ref().and_then(|place| {
             Some((place.device.clone(), place.filesystem.as_ref()?.kind.clone()))
         });
-    let identity = network::identity(Path::new(SYS));
-    let desired = Desired::new(&config.system, &config.machines, &identity);
-    let links = desired.as_ref().map(|desired| desired.links.clone()).unwrap_or_default();
-    let over = config.mounts.clone().with(&links);
-    let left_alone = log.phase("configure", || {
-        let desired = desired?;
-        let points = mounts::mount_points(&over, userdata.is_some());
-        configure::bring(&slot.root(), &slot.top().join(FOLDER), &desired, &points, log)
-    });
-    let left_alone = left_alone.unwrap_or_else(|e| {
-        log.warn(format_args!("the configuration was not applied: {}", reason(&e)));
-        Vec::new()
-    });
+    let (over, left_alone) =
+        self::configure(machine, config, &slot.root(), slot.top(), userdata.is_some());
     if config.boot.health.require_report {
         // Until the system says otherwise, this startup has failed.
         let life = life.unwrap_or(Life::FRESH).opened();
@@ -64,14 +53,11 @@ pub(super) fn make_ready(
     let root = log.phase("clean up", || read_only(slot))?;
     let handover = handover(machine, config);
     check_init(root.path(), &handover.init)?;
-    if !over.overlay.is_empty() {
-        machine.hotplug.drivers().load_named("overlay", log);
-    }
     // What undoes the mount from here on is `leave_root`, not a drop.
     root.keep();
     Ok(Ready {
         device,
-        filesystem,
+        filesystem: Some(filesystem),
         version: version.clone(),
         serial: serial.0,
         life: *life,
@@ -83,6 +69,35 @@ pub(super) fn make_ready(
         handover,
         phases: Vec::new(),
     })
+}
+
+/// Phase 7: applies the configuration to the system at `root`, whose records are at `top`. What is mounted over it,
+/// and what is left as it is.
+pub(super) fn configure(
+    machine: &Machine,
+    config: &Bundle,
+    root: &Path,
+    top: &Path,
+    userdata: bool,
+) -> (Mounts, Vec<String>) {
+    let log = machine.log.as_ref();
+    let identity = network::identity(Path::new(SYS));
+    let desired = Desired::new(&config.system, &config.machines, &identity);
+    let links = desired.as_ref().map(|desired| desired.links.clone()).unwrap_or_default();
+    let over = config.mounts.clone().with(&links);
+    let left_alone = log.phase("configure", || {
+        let desired = desired?;
+        let points = mounts::mount_points(&over, userdata);
+        configure::bring(root, &top.join(FOLDER), &desired, &points, log)
+    });
+    let left_alone = left_alone.unwrap_or_else(|e| {
+        log.warn(format_args!("the configuration was not applied: {}", reason(&e)));
+        Vec::new()
+    });
+    if !over.overlay.is_empty() {
+        machine.hotplug.drivers().load_named("overlay", log);
+    }
+    (over, left_alone)
 }
 
 /// The init of this machine's systems.

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{Error, health::Health};
+use super::{Error, health::Health, memory::Memory};
 use crate::release::is_safe_path;
 
 /// The whole file; every key has a default.
@@ -19,6 +19,8 @@ pub struct Boot {
     pub init: Init,
     /// Whether all systems are to be made new.
     pub wipe: Wipe,
+    /// When a system runs from memory.
+    pub memory: Memory,
 }
 
 /// When and how a new release is installed.

@@ -9,6 +9,7 @@ pub mod chain;
 pub mod drives;
 pub mod health;
 pub mod machines;
+pub mod memory;
 pub mod mounts;
 pub mod network;
 pub mod sources;

@@ -158,7 +158,7 @@ fn a_machine_goes_through_a_term() {
     term.lab.build_controller().unwrap();
     term.disks.push(term.lab.blank_disk(&dir.path().join("disk.img")).unwrap());
     let lab = "small: version 1 on lab-677365";
-    term.start(&["small: services chime", "small: motd welcome", lab], &[]);
+    term.start(&["small: services chime gse-up", "small: motd welcome", lab], &[]);
     assert!(term.data.as_ref().unwrap().contains_key(b"home/thesis".as_slice()));
 
     // Other names, one service less, a mask; a server that moves, and a key that the old one introduces.
@@ -169,7 +169,7 @@ fn a_machine_goes_through_a_term() {
     term.write("system/files/etc/task", MASK);
     term.configure("old.key");
     let desk = "small: version 1 on desk-677365";
-    term.start(&["configuration 1 fetched", "small: services\r\n", desk], &[]);
+    term.start(&["configuration 1 fetched", "small: services gse-up", desk], &["chime"]);
 
     // From the new server, by the new key: what the image cannot do is refused as a whole.
     term.lab.stop_server();
@@ -178,7 +178,8 @@ fn a_machine_goes_through_a_term() {
     term.write("system/runlevels", "chyme add default\n");
     term.configure("new.key");
     let refused = "the image has no service \"chyme\" (did you mean `chime`?)";
-    term.start(&["configuration 2 fetched", refused, "small: motd welcome", desk], &[]);
+    let shows = ["configuration 2 fetched", refused, "small: motd welcome", desk];
+    term.start(&shows, &["welcome back"]);
 
     // Taken back. The old key is revoked, and a disk is added for a backup of what that key had signed. The next
     // server is not there yet.
@@ -221,14 +222,14 @@ fn a_machine_goes_through_a_term() {
     term.configure("new.key");
     let wipe = "wipe.token \"2027-spring\" is new to this machine";
     let desk = format!("{}desk-677365", banner("2"));
-    let shows = ["asking the servers", "configuration 4 fetched", wipe, "small: motd welcome back\r\n"];
-    term.start(&[&shows[..], &[&desk]].concat(), &[masked]);
+    let shows = ["asking the servers", "configuration 4 fetched", wipe, "small: motd welcome back"];
+    term.start(&[&shows[..], &[&desk]].concat(), &["CF_MASK", masked]);
     let labels = [&term.disks[0], &term.disks[1]].map(disk::labels);
     assert_eq!((labels[0][&2].as_str(), labels[1][&1].as_str()), ("INCOMING", "SYSFS"));
     assert!(!disk::mount(&term.disks[0], 2).path().join("version").exists());
 
     // Once.
-    term.start(&["2 is the newest", "cloning version 2 into /dev/vda2", &desk], &["wipe.token"]);
+    term.start(&["cloning version 2 into /dev/vda2", "2 is the newest", &desk], &["wipe.token"]);
     for (disk, number) in [(0, 2), (1, 1)] {
         let record = disk::mount(&term.disks[disk], number).text(".gse/slot.toml");
         assert!(record.contains("wipes = [\"2027-spring\"]"), "{record}");
