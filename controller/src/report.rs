@@ -10,6 +10,7 @@ use gse_protocol::config::drives::Filesystem;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    boot::kernel,
     disk::{
         mount::{Access, mount_top},
         records::{CycleState, Records},
@@ -88,6 +89,12 @@ pub fn up(place: &Place, log: &Log) -> Result<Verdict> {
         && let Err(e) = record(CycleState::Up, place, log)
     {
         complaints.push(reason(&e));
+    }
+    if complaints.is_empty()
+        && let Err(e) = kernel::confirm(&place.info, log)
+    {
+        // The system is up all the same. What is not confirmed gives way to the kernel before it.
+        log.warn(reason(&e));
     }
     let reason = (!complaints.is_empty()).then(|| complaints.join("; "));
     let verdict = Verdict { up: reason.is_none(), reason, checks };

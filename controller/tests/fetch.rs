@@ -233,6 +233,7 @@ fn release(serial: u64) -> String {
         allow_downgrade: false,
         index,
         image,
+        kernel: None,
     };
     release.to_toml()
 }
@@ -418,9 +419,8 @@ mod configuration {
     #[test]
     fn one_that_is_not_to_be_trusted_is_refused() {
         let signer = Signer::new();
-        let get = |server: &Server| {
-            newer_config(&client(), &server.url(), &signer.trust(1)).unwrap_err()
-        };
+        let get =
+            |server: &Server| newer_config(&client(), &server.url(), &signer.trust(1)).unwrap_err();
         let server = Server::honest(&[]);
         assert!(matches!(get(&server), ConfigError::Fetch(_)));
         publish(&server, &Signer::new(), 5);

@@ -161,7 +161,8 @@ impl Release {
             return Err(Error::Format(release.format));
         }
         let kernel = release.kernel.as_ref();
-        let kernel = kernel.map(|k| [("kernel.image.path", &k.image), ("kernel.initramfs.path", &k.initramfs)]);
+        let kernel = kernel
+            .map(|k| [("kernel.image.path", &k.image), ("kernel.initramfs.path", &k.initramfs)]);
         let kernel = kernel.into_iter().flatten().map(|(field, file)| (field, &file.path, 8));
         let fields = [
             ("name", &release.name, 1),

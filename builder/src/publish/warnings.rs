@@ -63,7 +63,8 @@ pub(super) fn warnings(dist: &Path, old: Option<&Bundle>, new: &Bundle) -> Vec<W
     let mut found: Vec<_> =
         signer.into_iter().filter(|key| !keys.has(*key)).map(Warning::Release).collect();
     let Some(old) = old else { return found };
-    let ids = |bundle: &Bundle| bundle.sources.keys.0.iter().map(|key| key.id()).collect::<Vec<_>>();
+    let ids =
+        |bundle: &Bundle| bundle.sources.keys.0.iter().map(|key| key.id()).collect::<Vec<_>>();
     let (before, after) = (ids(old), ids(new));
     found.extend(before.iter().filter(|k| !after.contains(k)).map(|k| Warning::Revoked(*k)));
     found.extend(after.iter().filter(|k| !before.contains(k)).map(|k| Warning::Introduced(*k)));

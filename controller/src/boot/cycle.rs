@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use gse_protocol::{Release, config::Bundle, config::boot::Answer};
 
 use super::{
-    Machine,
+    Machine, kernel,
     new_system::{self, SignedIndex},
     online::Server,
     ready::{Failed, Ready},
@@ -18,6 +18,7 @@ use crate::{
     decide::{self, Cause, Keep, Next, NothingToBoot, Policy, Step, Why},
     facts::{Content, Facts, Offer, Role, Slot, SlotId},
     log::{Log, reason},
+    supervisor,
 };
 
 /// How long a last resort that fails each time is announced before it is started again.
@@ -81,6 +82,11 @@ impl<'a> Course<'a> {
         loop {
             let (slot, why) = self.choose().map_err(|nothing| self.hopeless(nothing))?;
             self.announce(slot, &why)?;
+            if self.brought_kernel(slot) {
+                self.machine.log.info("restarting into it");
+                drop(self);
+                supervisor::reboot_now();
+            }
             let ready = self.make_ready(slot);
             match ready.and_then(|ready| start(&ready, &self.machine.log)) {
                 Ok(()) => return Ok(()),
@@ -210,6 +216,25 @@ impl<'a> Course<'a> {
         self.slots.put_back(from, original);
         self.slots.put_back(to, slot);
         Ok(())
+    }
+
+    /// Whether the system that is about to be started has brought a kernel of its own, which is to start it. One that
+    /// cannot be had is no reason not to start the system: it may do with the kernel that runs.
+    fn brought_kernel(&self, slot: SlotId) -> bool {
+        let Some((server, boot)) = self.server.zip(self.slots.found().boot.as_ref()) else {
+            return false;
+        };
+        let Release { version, serial, kernel, .. } = &server.chosen.release;
+        let installed = self.facts.slot(slot).and_then(Slot::system).map(|system| system.serial);
+        let Some(kernel) = kernel.as_ref().filter(|_| installed == Some(*serial)) else {
+            return false;
+        };
+        let log = &self.machine.log;
+        let brought = log.phase("kernel", || kernel::bring(self.machine, boot, server, kernel));
+        brought.unwrap_or_else(|e| {
+            log.warn(format_args!("the kernel of version {version} is not used: {}", reason(&e)));
+            false
+        })
     }
 
     fn make_ready(&mut self, slot: SlotId) -> Result<Ready> {

@@ -129,6 +129,12 @@ impl Machine {
     pub(super) fn mount_place(&self, place: &Place, access: Access) -> Option<Mounted<'_>> {
         let filesystem = place.filesystem.as_ref().and_then(FsInfo::filesystem);
         filesystem.into_iter().for_each(|filesystem| self.load_filesystem(filesystem));
+        if place.filesystem.as_ref().is_some_and(|info| info.kind == mount::VFAT) {
+            // And the tables that it is mounted with by default, which the kernel would ask modprobe for.
+            for module in [mount::VFAT, "nls_cp437", "nls_ascii", "nls_iso8859_1", "nls_utf8"] {
+                self.hotplug.drivers().load_named(module, &self.log);
+            }
+        }
         let mount = || mount::mount_place(place, Path::new(SCRATCH), access, &self.log);
         match self.mount_or_mend(&place.device, filesystem, mount) {
             Ok(mounted) => Some(mounted),

@@ -210,7 +210,8 @@ mod tests {
 
     #[test]
     fn free_memory_is_what_the_kernel_calls_available() {
-        let text = "MemTotal:        1014296 kB\nMemFree:          1 kB\nMemAvailable:     862124 kB\n";
+        let text =
+            "MemTotal:        1014296 kB\nMemFree:          1 kB\nMemAvailable:     862124 kB\n";
         assert_eq!(available(text), Some(862_124 << 10));
         assert_eq!(available("MemFree: 1 kB\n"), None);
     }

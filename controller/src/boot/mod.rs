@@ -2,6 +2,7 @@
 
 mod cycle;
 mod drives;
+pub mod kernel;
 mod memory;
 mod new_system;
 mod online;
@@ -166,7 +167,9 @@ impl Machine {
         let disks = self.wait_for_disks(&embedded)?;
         let boot = disks.found.boot.as_ref().filter(|boot| boot.filesystem.is_some());
         let (mut kept, mut last) = (None, None);
-        if let Some(mounted) = boot.and_then(|boot| self.mount_place(boot, Access::ReadOnly)) {
+        let mounted = boot.and_then(|boot| Some((boot, self.mount_place(boot, Access::ReadOnly)?)));
+        if let Some((boot, mounted)) = mounted {
+            kernel::note_trial(self, boot, mounted.path());
             kept = config::kept(mounted.path(), &embedded, &self.log);
             last = LastServers::load(mounted.path());
         }

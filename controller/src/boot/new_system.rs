@@ -61,7 +61,7 @@ pub(super) fn unpack(
 ) -> Result<()> {
     let log = machine.log.as_ref();
     let directory = fs::File::open(root).context("opening the new filesystem")?;
-    let mut image = remote(machine, server);
+    let mut image = remote_image(machine, server);
     let total = index.index.packed_size();
     let progress = |done| log.progress("installing", done, total);
     let limits = Limits::default();
@@ -98,7 +98,7 @@ pub(super) fn clone(
     let directory = fs::File::open(slot.root()).context("opening the new filesystem")?;
     let mut image = server
         .filter(|server| server.chosen.bytes == release)
-        .map(|server| remote(machine, server));
+        .map(|server| remote_image(machine, server));
     let progress = |done, total| log.progress("cloning", done, total);
     let start = Instant::now();
     let report = install::clone(
@@ -150,13 +150,23 @@ impl Complete<'_> {
 }
 
 /// The offered image, from whichever server has it.
-fn remote<'m>(machine: &'m Machine, server: &Server) -> RemoteImage<'m> {
-    let release = &server.chosen.release;
+fn remote_image<'m>(machine: &'m Machine, server: &Server) -> RemoteImage<'m> {
+    let image = &server.chosen.release.image;
+    remote(machine, server, &image.path, image.size)
+}
+
+/// A published file, from whichever server has it.
+pub(super) fn remote<'m>(
+    machine: &'m Machine,
+    server: &Server,
+    path: &str,
+    size: u64,
+) -> RemoteImage<'m> {
     RemoteImage::new(
         server.client.clone(),
         &server.chosen.servers,
-        &release.image.path,
-        release.image.size,
+        path,
+        size,
         Retry::default(),
         |switch| {
             machine.log.warn(format_args!(

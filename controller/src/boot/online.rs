@@ -122,9 +122,9 @@ fn ask(machine: &Machine, sources: Sources, roots: Option<&[u8]>, known: &Known)
     log.warn(&none);
     // A release that is not trusted may be by a key that this machine has yet to be told of.
     let refused = none.reasons().filter(|(_, why)| matches!(why, Refusal::Release(_)));
-    let mut newer = refused.into_iter().filter_map(|(url, _)| {
-        Some((url.to_owned(), newer_config(machine, &client, url, known)?))
-    });
+    let mut newer = refused
+        .into_iter()
+        .filter_map(|(url, _)| Some((url.to_owned(), newer_config(machine, &client, url, known)?)));
     let Some((url, fetched)) = newer.next() else { return Found::default() };
     let sources = Sources { servers: vec![url], ..fetched.bundle.sources.clone() };
     let chosen = fetch::choose(&client, &sources).map_err(|e| log.warn(e)).ok();

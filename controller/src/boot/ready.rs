@@ -124,7 +124,8 @@ impl Ready {
         if !self.mounts.tmpfs.iter().any(|tmpfs| tmpfs.path == "/etc") {
             return Ok(());
         }
-        let filesystem = self.filesystem.map_or_else(|| "tmpfs".to_owned(), |kind| kind.to_string());
+        let filesystem =
+            self.filesystem.map_or_else(|| "tmpfs".to_owned(), |kind| kind.to_string());
         let options = match self.filesystem {
             Some(Filesystem::Btrfs) => format!("ro,subvol={ROOT_SUBVOLUME}"),
             Some(Filesystem::Ext4 | Filesystem::Xfs) | None => "ro".to_owned(),

@@ -236,8 +236,8 @@ fn content(top: &Path, config: &Bundle) -> Result<(Content, Option<SlotRecord>)>
         records.published(Published::ReleaseSignature)?.context("its release has no signature")?;
     let signature = signature.get(..signature.len().min(MAX_SIGNATURE)).unwrap_or_default();
     let keys = record.origin.with(&config.sources.keys);
-    let release = Release::open(&toml, &String::from_utf8_lossy(signature), &keys)
-        .context("its release")?;
+    let release =
+        Release::open(&toml, &String::from_utf8_lossy(signature), &keys).context("its release")?;
     let system = System {
         serial: release.serial,
         version: release.version,

@@ -114,10 +114,13 @@ impl BootFs {
         let space = statvfs(&folder).context("asking for the room on BOOTFS")?;
         let free = space.f_bavail.saturating_mul(space.f_frsize);
         if free < needed {
-            bail!("BOOTFS has {free} bytes left, and the kernel of this release needs {needed}: make it larger");
+            bail!(
+                "BOOTFS has {free} bytes left, and the kernel of this release needs {needed}: make it larger"
+            );
         }
         for (file, name) in [(kernel, kernel_name(serial)), (initramfs, initramfs_name(serial))] {
-            place(&folder, &name, file, fetch).with_context(|| format!("writing {name} to BOOTFS"))?;
+            place(&folder, &name, file, fetch)
+                .with_context(|| format!("writing {name} to BOOTFS"))?;
         }
         let told = match &self.layout {
             Layout::SystemdBoot => systemd_boot::try_once(&self.top, serial, &self.options),

@@ -5,7 +5,8 @@ use std::io::Write as _;
 
 use super::*;
 
-const OLD: &str = "quiet ip=dhcp BOOT_IMAGE=/gse/vmlinuz initrd=\\gse\\initramfs.img gse.note=\"two words\"";
+const OLD: &str =
+    "quiet ip=dhcp BOOT_IMAGE=/gse/vmlinuz initrd=\\gse\\initramfs.img gse.note=\"two words\"";
 
 fn file(text: &str) -> IndexFile {
     let path = format!("images/x/{text}");
@@ -113,7 +114,8 @@ fn grub_tries_a_kernel_once_and_goes_back_to_the_old_one() {
     let head = "# GRUB Environment Block\ngse_trial=2\nnext_entry=gse-2\n####";
     assert!(env().starts_with(head), "{}", env());
     let menu = fs::read_to_string(grub.join("gse.cfg")).unwrap();
-    let line = "linux /gse/vmlinuz-2 'quiet' 'ip=dhcp' 'gse.note=\"two' 'words\"' 'panic=30' gse.kernel=2";
+    let line =
+        "linux /gse/vmlinuz-2 'quiet' 'ip=dhcp' 'gse.note=\"two' 'words\"' 'panic=30' gse.kernel=2";
     assert!(menu.contains(line) && menu.contains("--id gse-2 {"), "{menu}");
 
     // GRUB takes it away, and starts it. If it does not come up, the next start is that of the old one.

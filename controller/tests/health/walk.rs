@@ -426,15 +426,15 @@ fn settings(family: &Family, world: &World) -> Vec<(Option<Offer>, Vec<Setting>)
             image.life.is_some_and(|life| matches!(life.state, Cycle::Open | Cycle::Up))
         });
     // Only SYSFS is judged, which is either open or up.
-    let allowances: &[(u32, u32)] = if counted && !family.wipes { &[(1, 0), (2, 1)] } else { &[(1, 0)] };
+    let allowances: &[(u32, u32)] =
+        if counted && !family.wipes { &[(1, 0), (2, 1)] } else { &[(1, 0)] };
     let offer = |serial: u8, allow_downgrade| {
         Some(Offer { serial: Serial(serial.into()), version: String::new(), allow_downgrade })
     };
     // An order to wipe everything does not look at any of these: the two that differ most are enough beside it.
     let modes: &[Mode] =
         if family.wipes { &[Mode::Rotate] } else { &[Mode::Rotate, Mode::InPlace] };
-    let updates: &[boot::Policy] =
-        if family.wipes { &[Auto, Never] } else { &[Auto, Ask, Never] };
+    let updates: &[boot::Policy] = if family.wipes { &[Auto, Never] } else { &[Auto, Ask, Never] };
     let mut settings = Vec::new();
     for &(tries, unclean_shutdowns) in allowances {
         let of = |updates: &[boot::Policy], modes: &[Mode]| {

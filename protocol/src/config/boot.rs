@@ -132,7 +132,8 @@ impl Boot {
             return Err(Error::new(FILE, message).in_line_of(text, hash));
         }
         boot.health.check(FILE, text)?;
-        if let Some(token) = boot.wipe.token.as_ref().filter(|t| !is_safe_path(t, 1) || t.len() > 64)
+        if let Some(token) =
+            boot.wipe.token.as_ref().filter(|t| !is_safe_path(t, 1) || t.len() > 64)
         {
             let message = format!(
                 "wipe.token {token:?} must be up to 64 letters, digits and . _ + ~ -, such as \"2027-spring\""

@@ -8,6 +8,7 @@ mod dracut;
 mod fallback;
 mod hardware;
 mod health;
+mod kernels;
 mod memory;
 mod network;
 mod refused;
