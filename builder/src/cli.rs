@@ -114,10 +114,11 @@ pub struct Cli {
     /// With --base: one plain line a step
     #[arg(long, short)]
     pub quiet: bool,
-    /// With --base: a kernel that is ready, which goes to /boot
+    /// With --base: a kernel that is ready, which goes to /boot. With --archive: one whose modules the tree has, and
+    /// which machines that start from their own disk get together with it
     #[arg(long, value_name = "IMAGE")]
     pub kernel: Option<PathBuf>,
-    /// With --base: an initramfs that is ready, which goes to /boot
+    /// With --base: an initramfs that is ready, which goes to /boot. With --archive: the controller's, for --kernel
     #[arg(long, alias = "initramfs", value_name = "IMAGE")]
     pub initrd: Option<PathBuf>,
     /// With --base: no kernel, and so no initramfs (-nk)

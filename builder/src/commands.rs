@@ -45,7 +45,8 @@ pub fn keygen(cli: &Cli, file: &Path) -> anyhow::Result<()> {
     ))
 }
 
-/// `--archive=TREE --version=V [--name=N] [--dist=DIR] [--key=FILE] [--level=L]`
+/// `--archive=TREE --version=V [--name=N] [--kernel=FILE --initramfs=FILE]
+/// [--dist=DIR] [--key=FILE] [--level=L]`
 pub fn archive(cli: &Cli, tree: &Path) -> anyhow::Result<()> {
     let key = SecretKey::load(&cli.key, password::ask)?;
     let older_keys: Vec<_> =
@@ -59,6 +60,13 @@ pub fn archive(cli: &Cli, tree: &Path) -> anyhow::Result<()> {
         older_keys: &older_keys,
         level: cli.level,
         allow_downgrade: cli.allow_downgrade,
+        kernel: match (&cli.kernel, &cli.initrd) {
+            (Some(kernel), Some(initrd)) => Some([kernel, initrd]),
+            (None, None) => None,
+            _ => {
+                anyhow::bail!("--archive takes --kernel and --initramfs together, or none of them")
+            }
+        },
         created: created()?,
         threads: archive::cores(),
     };

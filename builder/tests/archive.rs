@@ -160,3 +160,37 @@ fn an_empty_tree_is_an_image_too() {
     assert_eq!((summary.entries, summary.bytes, summary.frames), (1, 0, 1));
     assert_eq!(lab.index(&summary.path).entries.len(), 1);
 }
+
+#[test]
+fn a_kernel_travels_with_its_image_and_is_signed_with_it() {
+    let lab = Lab::new();
+    fs::create_dir_all(&lab.tree).unwrap();
+    for (name, text) in [("bzImage", "kernel"), ("controller.img", "initramfs")] {
+        fs::write(lab.path(name), text).unwrap();
+    }
+    let (kernel, initramfs) = (lab.path("bzImage"), lab.path("controller.img"));
+    let mut options = lab.options("1");
+    options.kernel = Some([&kernel, &initramfs]);
+    let summary = archive(&options, &Progress::silent()).unwrap();
+    let read = |name: &str| fs::read(lab.dist.join(name)).unwrap();
+    let signature = String::from_utf8(read("latest.toml.minisig")).unwrap();
+    let release = Release::open(&read("latest.toml"), &signature, &lab.keys()).unwrap();
+    let kernel = release.kernel.unwrap();
+    for (file, text) in [(kernel.image, "kernel"), (kernel.initramfs, "initramfs")] {
+        assert_eq!(read(&file.path), text.as_bytes());
+        assert_eq!((file.size, file.sha256), (text.len() as u64, Sha256::of(text.as_bytes())));
+        assert!(lab.dist.join(&file.path).starts_with(&summary.path));
+    }
+    // Without one there is no word of it, and one that is missing stops everything.
+    let plain = Release {
+        kernel: None,
+        ..Release::parse(&String::from_utf8(read("latest.toml")).unwrap()).unwrap()
+    };
+    assert!(!plain.to_toml().contains("kernel"));
+    let gone = lab.path("gone");
+    let mut options = lab.options("2");
+    options.kernel = Some([&gone, &initramfs]);
+    let error = archive(&options, &Progress::silent()).unwrap_err().to_string();
+    assert!(error.contains("gone"), "{error}");
+    assert!(!lab.dist.join("images/lab-2").exists());
+}

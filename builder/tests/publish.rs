@@ -9,10 +9,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use gse::publish::{Error, Options, Outcome, check, publish};
+use gse::publish::{Error, Options, Outcome, Warning, check, publish};
 use gse_protocol::{
     Serial,
-    config::Bundle,
+    config::{Bundle, Introduction},
     sign::{Claim, Keys, Kind, PublicKey},
 };
 use minisign::KeyPair;
@@ -153,7 +153,7 @@ fn nothing_is_written_when_nothing_has_changed() {
     // Permissions alone are.
     let motd = lab.config().join("controller/system/files/etc/motd");
     fs::set_permissions(motd, fs::Permissions::from_mode(0o600)).unwrap();
-    assert!(matches!(lab.publish().unwrap(), Outcome::Published(Serial(2), _)));
+    assert!(matches!(lab.publish().unwrap(), Outcome::Published(Serial(2), ..)));
 }
 
 #[test]
@@ -264,7 +264,7 @@ fn certificates_travel_with_the_configuration_that_names_them() {
     );
     lab.write("tls/roots.pem", "-----BEGIN CERTIFICATE-----\n");
     lab.write("tls/other.pem", "");
-    let Outcome::Published(_, changes) = lab.publish().unwrap() else { panic!("unchanged") };
+    let Outcome::Published(_, changes, _) = lab.publish().unwrap() else { panic!("unchanged") };
     assert!(changes.0.iter().any(|(path, _)| path == "tls/roots.pem"));
     assert!(!changes.0.iter().any(|(path, _)| path == "tls/other.pem"));
 }
@@ -286,7 +286,57 @@ fn a_key_that_machines_would_not_trust_does_not_sign() {
     // Keys are rotated in two steps: add the new one, then leave the old one out.
     lab.publish().unwrap();
     lab.sources(&[&public(&other)]);
-    assert!(matches!(lab.publish_as(&other), Ok(Outcome::Published(Serial(3), _))));
+    assert!(matches!(lab.publish_as(&other), Ok(Outcome::Published(Serial(3), ..))));
+}
+
+#[test]
+fn the_configuration_that_introduced_a_key_stays_published() {
+    let lab = Lab::new();
+    let (old, new) = (lab.public(), pair());
+    lab.sources(&[&old, &public(&new)]);
+    lab.publish().unwrap();
+    let tar = fs::read(lab.dist().join("config.tar")).unwrap();
+    let path = lab.dist().join(Introduction::path(public(&new).id()));
+    assert!(!path.exists());
+    lab.write("controller/system/files/etc/motd", "signed by the new one\n");
+    lab.publish_as(&new).unwrap();
+    assert_eq!(fs::read(&path).unwrap(), tar);
+    let signature = fs::read_to_string(path.with_extension("tar.minisig")).unwrap();
+    Bundle::open(&tar, &signature, &Keys(vec![old])).unwrap();
+    // What the same key signs after that introduces nobody.
+    lab.sources(&[&public(&new)]);
+    lab.publish_as(&new).unwrap();
+    assert_eq!(fs::read(&path).unwrap(), tar);
+}
+
+#[test]
+fn who_publishes_is_told_of_consequences() {
+    let lab = Lab::new();
+    let new = pair();
+    let warnings = |signer: &KeyPair| match lab.publish_as(signer).unwrap() {
+        Outcome::Published(_, _, warnings) => warnings,
+        unchanged => panic!("{unchanged:?}"),
+    };
+    assert_eq!(warnings(&lab.pair), []);
+    let release = sign(&lab.pair, Kind::Release, Serial(1), b"release").unwrap();
+    fs::write(lab.dist().join("latest.toml.minisig"), release).unwrap();
+    lab.sources(&[&lab.public(), &public(&new)]);
+    assert_eq!(warnings(&lab.pair), [Warning::Introduced(public(&new).id())]);
+    lab.sources(&[&public(&new)]);
+    let old = lab.public().id();
+    assert_eq!(warnings(&new), [Warning::Release(old), Warning::Revoked(old)]);
+    lab.write(
+        "sources.toml",
+        format!("servers = [\"http://new.example\"]\nkeys = [\"{}\"]\n", public(&new)),
+    );
+    lab.write("controller/boot.toml", "[wipe]\ntoken = \"spring\"\n");
+    let moved = Warning::Moved(vec!["http://new.example/".to_owned()]);
+    let wipe = Warning::Wipe("spring".to_owned());
+    assert_eq!(warnings(&new), [Warning::Release(old), moved, wipe.clone()]);
+    assert!(wipe.to_string().contains("every machine makes all of its systems new"), "{wipe}");
+    lab.write("controller/boot.toml", "[wipe]\ntoken = \"../spring\"\n");
+    let mistake = "controller/boot.toml:2: wipe.token \"../spring\" must be up to 64 letters";
+    assert!(lab.mistakes()[0].starts_with(mistake), "{:?}", lab.mistakes());
 }
 
 #[test]
@@ -319,16 +369,16 @@ fn publishing_again_mends_what_a_power_cut_left() {
     lab.publish().unwrap();
     // The new tar is there, the signature is still the old one.
     fs::write(lab.dist().join("config.tar"), "cut").unwrap();
-    assert!(matches!(lab.publish().unwrap(), Outcome::Published(Serial(2), _)));
+    assert!(matches!(lab.publish().unwrap(), Outcome::Published(Serial(2), ..)));
     assert_eq!(lab.fetch().serial, Serial(2));
     fs::remove_file(lab.dist().join("config.tar")).unwrap();
-    assert!(matches!(lab.publish().unwrap(), Outcome::Published(Serial(3), _)));
+    assert!(matches!(lab.publish().unwrap(), Outcome::Published(Serial(3), ..)));
 
     // The very first one was cut off before its signature.
     let lab = Lab::new();
     fs::create_dir(lab.dist()).unwrap();
     fs::write(lab.dist().join("config.tar"), "cut").unwrap();
-    assert!(matches!(lab.publish().unwrap(), Outcome::Published(Serial(1), _)));
+    assert!(matches!(lab.publish().unwrap(), Outcome::Published(Serial(1), ..)));
 }
 
 #[test]
@@ -352,7 +402,7 @@ fn two_publishers_do_not_share_a_serial() {
         assert!(matches!(inner, Error::Busy(_)), "{inner}");
         sign(&lab.pair, kind, serial, bytes)
     });
-    assert!(matches!(outer, Ok(Outcome::Published(Serial(1), _))));
+    assert!(matches!(outer, Ok(Outcome::Published(Serial(1), ..))));
 }
 
 #[test]

@@ -12,11 +12,11 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use gse_protocol::config::{boot::Logs, drives::Filesystem};
+use gse_protocol::config::boot::Logs;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    disk::mount::{Access, mount_top},
+    disk::mount::{Access, mount_boot},
     files,
     log::{Log, reason},
     mount::LOGS,
@@ -34,8 +34,8 @@ const FOLDER: &str = "gse/logs";
 pub struct Place {
     /// The partition of BOOTFS.
     pub device: PathBuf,
-    /// Its filesystem.
-    pub filesystem: Filesystem,
+    /// The type of its filesystem, as the kernel names it.
+    pub kind: String,
     /// How much is kept.
     pub policy: Logs,
 }
@@ -84,7 +84,7 @@ fn keep_or_fail(outcome: Outcome<'_>, log: &Log) -> Result<()> {
         return Ok(());
     }
     let text = text(outcome, &kernel_log());
-    let top = mount_top(&place.device, place.filesystem, Path::new(LOGS), Access::ReadWrite, log)?;
+    let top = mount_boot(&place.device, &place.kind, Path::new(LOGS), Access::ReadWrite, log)?;
     let done = add(&top.path().join(FOLDER), outcome, &text, &place.policy);
     top.unmount()?;
     done

@@ -9,13 +9,13 @@ use anyhow::{Context as _, Result};
 use gse_protocol::{
     Serial,
     config::{
-        Bundle,
-        bundle::{File, Files, MAX_BUNDLE},
+        Bundle, Introduction, Trust,
+        bundle::{BundleError, File, Files, MAX_BUNDLE},
     },
-    sign::{Keys, MAX_SIGNATURE},
+    sign::{KeyId, MAX_SIGNATURE, Signature},
 };
 
-use crate::{files, log::Log};
+use crate::{fetch::FetchedConfig, files, log::Log};
 
 /// Where BOOTFS keeps the configuration.
 const KEPT: &str = "gse/config.tar";
@@ -48,12 +48,19 @@ fn read_directory(base: &Path, below: &mut PathBuf, files: &mut Files) -> io::Re
     Ok(())
 }
 
-/// Reads the copy that BOOTFS, mounted at `boot`, keeps. One that is damaged, or signed by a key that is
-/// no longer trusted, is as good as none.
-pub fn kept(boot: &Path, keys: &Keys, log: &Log) -> Option<Bundle> {
+/// Reads the copy that BOOTFS, mounted at `boot`, keeps. One that is damaged, or signed by a key that nothing
+/// there introduces to the `embedded` configuration, is as good as none.
+pub fn kept(boot: &Path, embedded: &Bundle, log: &Log) -> Option<Bundle> {
+    let signature = read_text(&boot.join(KEPT_SIGNATURE))?;
     let tar = files::read_bounded(&boot.join(KEPT), MAX_BUNDLE).ok()?;
-    let signature = files::read_bounded(&boot.join(KEPT_SIGNATURE), MAX_SIGNATURE).ok()?;
-    match Bundle::open(&tar, &String::from_utf8_lossy(&signature), keys) {
+    let keys = embedded.sources.keys.clone();
+    let trust = Trust { keys, serial: Serial(0), created: embedded.created };
+    let mut introduce = |key| introduction(boot, key);
+    let opened = signature.parse::<Signature>().map_err(BundleError::from).and_then(|parsed| {
+        let (trust, _) = trust.extended_to(&parsed, &mut introduce)?;
+        Bundle::open(&tar, &signature, &trust.keys)
+    });
+    match opened {
         Ok(bundle) => Some(bundle),
         Err(e) => {
             log.warn(format_args!("the configuration kept on BOOTFS is passed over: {e}"));
@@ -62,13 +69,38 @@ pub fn kept(boot: &Path, keys: &Keys, log: &Log) -> Option<Bundle> {
     }
 }
 
+fn introduction(boot: &Path, key: KeyId) -> Option<Introduction> {
+    let path = introduction_path(boot, key);
+    let signature = read_text(&signature_path(&path))?;
+    Some(Introduction { key, tar: files::read_bounded(&path, MAX_BUNDLE).ok()?, signature })
+}
+
+/// As on a server, below the folder of GSE.
+fn introduction_path(boot: &Path, key: KeyId) -> PathBuf {
+    boot.join("gse").join(Introduction::path(key))
+}
+
+fn signature_path(tar: &Path) -> PathBuf {
+    let mut path = tar.as_os_str().to_owned();
+    path.push(".minisig");
+    path.into()
+}
+
 /// Keeps a fetched configuration on BOOTFS, mounted writable at `boot`. The signature goes first: with
 /// the old tar it does not fit, so that a cut between the two leaves no copy rather than a wrong one.
-pub fn keep(boot: &Path, tar: &[u8], signature: &str) -> Result<()> {
-    let doing = || format!("keeping the configuration on BOOTFS ({})", boot.display());
-    fs::create_dir_all(boot.join("gse")).with_context(doing)?;
-    files::replace(&boot.join(KEPT_SIGNATURE), signature.as_bytes(), 0o600).with_context(doing)?;
-    files::replace(&boot.join(KEPT), tar, 0o600).with_context(doing)
+/// Before that comes what it takes to trust its key: the initramfs may never get to know that.
+pub fn keep(boot: &Path, fetched: &FetchedConfig) -> Result<()> {
+    let write = || -> io::Result<()> {
+        fs::create_dir_all(boot.join("gse/keys"))?;
+        for Introduction { key, tar, signature } in &fetched.introductions {
+            let path = introduction_path(boot, *key);
+            files::replace(&signature_path(&path), signature.as_bytes(), 0o600)?;
+            files::replace(&path, tar, 0o600)?;
+        }
+        files::replace(&boot.join(KEPT_SIGNATURE), fetched.signature.as_bytes(), 0o600)?;
+        files::replace(&boot.join(KEPT), &fetched.tar, 0o600)
+    };
+    write().with_context(|| format!("keeping the configuration on BOOTFS ({})", boot.display()))
 }
 
 /// Which of the two counts while no server has been asked: the one that was made later. A new
@@ -78,6 +110,11 @@ pub fn newer(embedded: Bundle, kept: Option<Bundle>) -> Bundle {
         Some(kept) if kept.created >= embedded.created => kept,
         _ => embedded,
     }
+}
+
+fn read_text(path: &Path) -> Option<String> {
+    let bytes = files::read_bounded(path, MAX_SIGNATURE).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 #[cfg(test)]
@@ -120,8 +157,12 @@ mod tests {
     fn a_damaged_kept_copy_is_as_good_as_none() {
         let dir = tempfile::tempdir().unwrap();
         let log = Log::console();
-        assert!(kept(dir.path(), &Keys::default(), &log).is_none());
-        keep(dir.path(), b"not a tar", "no signature").unwrap();
-        assert!(kept(dir.path(), &Keys::default(), &log).is_none());
+        let embedded = bundle(1);
+        assert!(kept(dir.path(), &embedded, &log).is_none());
+        let (tar, signature) = (b"not a tar".to_vec(), "no signature".to_owned());
+        let introductions = Vec::new();
+        let bundle = embedded.clone();
+        keep(dir.path(), &FetchedConfig { bundle, tar, signature, introductions }).unwrap();
+        assert!(kept(dir.path(), &embedded, &log).is_none());
     }
 }

@@ -84,6 +84,8 @@ pub struct Session {
     pub unwritable: bool,
     /// Its system could not be started: a sentence.
     pub unstartable: Option<String>,
+    /// Its record does not name the order to wipe everything that this boot's configuration has.
+    pub stale: bool,
 }
 
 /// What was found in one slot.
@@ -185,6 +187,11 @@ impl Facts {
                 .map(|system| System { life: Some(Life::CLONED), ..system.clone() }),
             _ => None,
         };
+        // A copy is as old as its original.
+        let stale = match step {
+            Step::Clone { from, .. } => self.slot(from).is_some_and(Slot::is_stale),
+            _ => false,
+        };
         match step {
             Step::Install(_) => self.attempt = Attempt::Done,
             Step::Format(_) => self.remembered = refused.clone(),
@@ -204,7 +211,7 @@ impl Facts {
             Step::Install(_) | Step::Clone { .. } => {
                 slot.content = written.map_or(Content::Nothing, Content::System);
                 slot.refused = refused;
-                slot.session = Session::default();
+                slot.session = Session { stale, ..Session::default() };
             }
             Step::Open(_) => {
                 if let Content::System(system) = &mut slot.content {
@@ -263,6 +270,11 @@ impl Slot {
             Content::System(system) => Some(system),
             Content::Nothing | Content::Broken(_) => None,
         }
+    }
+
+    /// Whether it holds a system that was made before the order to wipe everything.
+    pub fn is_stale(&self) -> bool {
+        self.session.stale && self.system().is_some()
     }
 
     /// The system in it, unless a check found that it cannot be started.

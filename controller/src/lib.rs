@@ -6,6 +6,7 @@
 pub mod boot;
 pub mod booted;
 pub mod boot_log;
+pub mod bootfs;
 pub mod clock;
 pub mod cmdline;
 pub mod config;
@@ -23,6 +24,7 @@ pub mod files;
 pub mod handover;
 pub mod inside;
 pub mod install;
+pub mod last_servers;
 pub mod log;
 pub mod mount;
 pub mod mounts;

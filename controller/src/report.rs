@@ -10,6 +10,7 @@ use gse_protocol::config::drives::Filesystem;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    boot::kernel,
     boot_log::{self, Outcome},
     disk::{
         fallback::Fallback,
@@ -29,8 +30,8 @@ pub struct BootReport {
     pub label: String,
     /// The slot's partition.
     pub device: String,
-    /// Its filesystem.
-    pub filesystem: Filesystem,
+    /// Its filesystem; none of a system in memory, which has no records.
+    pub filesystem: Option<Filesystem>,
     /// Of the installed release.
     pub version: String,
     /// Of the installed release.
@@ -123,6 +124,12 @@ pub fn up(place: &Place, log: &Log) -> Result<Verdict> {
     {
         complaints.push(reason(&e));
     }
+    if complaints.is_empty()
+        && let Err(e) = kernel::confirm(&place.info, log)
+    {
+        // The system is up all the same. What is not confirmed gives way to the kernel before it.
+        log.warn(reason(&e));
+    }
     let reason = (!complaints.is_empty()).then(|| complaints.join("; "));
     if let Some(reason) = &reason {
         boot_log::keep(Outcome::Failed(reason), log);
@@ -143,7 +150,8 @@ pub fn close(place: &Place, log: &Log) -> Result<()> {
 /// Writes that the life cycle of this startup has come to `state`.
 fn record(state: CycleState, place: &Place, log: &Log) -> Result<()> {
     let boot = BootReport::load(&place.info)?;
-    with_records(&boot, place, log, |records| {
+    let Some(filesystem) = boot.filesystem else { return Ok(()) };
+    with_records((Path::new(&boot.device), filesystem), place, log, |records| {
         let mut cycle = records.cycle()?.context("the record of this life cycle is missing")?;
         if cycle.boot_id != boot_id() {
             bail!("the record is of another startup than this one");
@@ -170,15 +178,15 @@ fn record(state: CycleState, place: &Place, log: &Log) -> Result<()> {
 /// moment by way of a second mount, while the root as all others see it stays read-only. Were it writable too, a file
 /// that somebody opens in this moment would keep it so.
 fn with_records(
-    boot: &BootReport,
+    (device, filesystem): (&Path, Filesystem),
     place: &Place,
     log: &Log,
     work: impl FnOnce(&Records) -> Result<()>,
 ) -> Result<()> {
     let open = |top: &Path| Records::open(top)?.context("this system has no .gse folder");
-    if boot.filesystem == Filesystem::Btrfs {
-        let (device, scratch) = (Path::new(&boot.device), Path::new(SCRATCH));
-        let top = mount_top(device, boot.filesystem, scratch, Access::ReadWrite, log)?;
+    if filesystem == Filesystem::Btrfs {
+        let scratch = Path::new(SCRATCH);
+        let top = mount_top(device, filesystem, scratch, Access::ReadWrite, log)?;
         let done = open(top.path()).and_then(|records| work(&records));
         top.unmount()?;
         return done;

@@ -20,16 +20,18 @@ use common::{
     tree,
 };
 use gse_controller::{
+    config,
     fetch::{
         Client, ConfigError, FetchError, Patience, Problem, RemoteImage, Retry, choose,
         newer_config,
     },
     install::{InstallError, Limits, Report, install},
+    log::Log,
 };
 use gse_protocol::{
     Release, Serial, Sha256,
     config::{
-        Sources,
+        Bundle, Introduction, Sources,
         bundle::{self, Files},
     },
     release::{ImageFile, IndexFile},
@@ -263,6 +265,7 @@ fn release(serial: u64) -> String {
         allow_downgrade: false,
         index,
         image,
+        kernel: None,
     };
     release.to_toml()
 }
@@ -383,7 +386,12 @@ mod configuration {
     use super::*;
 
     fn tar(signer: &Signer, serial: u64) -> Vec<u8> {
-        let toml = format!("servers = []\nkeys = [\"{}\"]\n", signer.public());
+        tar_of(&[signer], serial)
+    }
+
+    fn tar_of(keys: &[&Signer], serial: u64) -> Vec<u8> {
+        let keys: Vec<String> = keys.iter().map(|key| key.public()).collect();
+        let toml = format!("servers = []\nkeys = {keys:?}\n");
         let file = bundle::File { mode: 0o644, bytes: toml.into_bytes() };
         bundle::pack(Serial(serial), 7, &Files::from([("sources.toml".to_owned(), file)])).unwrap()
     }
@@ -400,7 +408,7 @@ mod configuration {
         let signer = Signer::new();
         let server = Server::honest(&[]);
         publish(&server, &signer, 5);
-        let get = |current| newer_config(&client(), &server.url(), &signer.keys(), Serial(current));
+        let get = |current| newer_config(&client(), &server.url(), &signer.trust(current));
         assert_eq!(get(5).unwrap(), None);
         assert_eq!(get(6).unwrap(), None);
         assert!(server.requests().iter().all(|r| r.path == "config.tar.minisig"));
@@ -410,11 +418,41 @@ mod configuration {
     }
 
     #[test]
+    fn a_key_that_is_introduced_is_trusted_now_and_at_the_next_start() {
+        let (old, new) = (Signer::new(), Signer::new());
+        let server = Server::honest(&[]);
+        publish(&server, &new, 5);
+        let get = || newer_config(&client(), &server.url(), &old.trust(1));
+        assert!(matches!(get(), Err(ConfigError::Signature { .. })));
+        let both = tar_of(&[&old, &new], 3);
+        let path = Introduction::path(new.keys().0[0].id());
+        server.put(&path, &both);
+        let signature = old.sign(Kind::Config, 3, &both);
+        server.put(&format!("{path}.minisig"), signature.as_bytes());
+        let fetched = get().unwrap().unwrap();
+        assert_eq!((fetched.bundle.serial, fetched.introductions.len()), (Serial(5), 1));
+
+        // The initramfs knows the old key alone.
+        let dir = tempfile::tempdir().unwrap();
+        let boot = dir.path();
+        config::keep(boot, &fetched).unwrap();
+        let files = bundle::unpack(&tar(&old, 1)).unwrap();
+        let files = files.into_iter().filter(|(name, _)| name != "serial").collect();
+        let embedded = Bundle::from_files(Serial(0), 7, files).unwrap();
+        let log = Log::console();
+        assert_eq!(config::kept(boot, &embedded, &log), Some(fetched.bundle));
+        // One that was built later, from a configuration without the new key, means what it says.
+        let later = Bundle { created: 8, ..embedded.clone() };
+        assert_eq!(config::kept(boot, &later, &log), None);
+        fs::write(boot.join("gse").join(&path), "damaged").unwrap();
+        assert_eq!(config::kept(boot, &embedded, &log), None);
+    }
+
+    #[test]
     fn one_that_is_not_to_be_trusted_is_refused() {
         let signer = Signer::new();
-        let get = |server: &Server| {
-            newer_config(&client(), &server.url(), &signer.keys(), Serial(1)).unwrap_err()
-        };
+        let get =
+            |server: &Server| newer_config(&client(), &server.url(), &signer.trust(1)).unwrap_err();
         let server = Server::honest(&[]);
         assert!(matches!(get(&server), ConfigError::Fetch(_)));
         publish(&server, &Signer::new(), 5);

@@ -68,9 +68,22 @@ pub struct Release {
     pub index: IndexFile,
     /// The image.
     pub image: ImageFile,
+    /// What machines that start from their own disk are to start the image with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<Kernel>,
 }
 
-/// Where the index is, relative to `latest.toml`.
+/// A kernel whose modules the image has, and the controller for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Kernel {
+    /// The kernel.
+    pub image: IndexFile,
+    /// The controller's initramfs.
+    pub initramfs: IndexFile,
+}
+
+/// A file that is fetched whole, such as the index: where it is, relative to `latest.toml`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct IndexFile {
@@ -147,12 +160,17 @@ impl Release {
         if release.format != 1 {
             return Err(Error::Format(release.format));
         }
-        for (field, value, parts) in [
+        let kernel = release.kernel.as_ref();
+        let kernel = kernel
+            .map(|k| [("kernel.image.path", &k.image), ("kernel.initramfs.path", &k.initramfs)]);
+        let kernel = kernel.into_iter().flatten().map(|(field, file)| (field, &file.path, 8));
+        let fields = [
             ("name", &release.name, 1),
             ("version", &release.version, 1),
             ("index.path", &release.index.path, 8),
             ("image.path", &release.image.path, 8),
-        ] {
+        ];
+        for (field, value, parts) in fields.into_iter().chain(kernel) {
             if !is_safe_path(value, parts) {
                 return Err(Error::Unsafe { field, value: value.clone() });
             }

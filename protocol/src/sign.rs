@@ -176,6 +176,13 @@ impl fmt::Display for PublicKey {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Keys(pub Vec<PublicKey>);
 
+impl Keys {
+    /// Whether one of them has this id.
+    pub fn has(&self, id: KeyId) -> bool {
+        self.0.iter().any(|key| key.id == id)
+    }
+}
+
 /// A `.minisig` file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signature {
@@ -224,6 +231,11 @@ impl FromStr for Signature {
 }
 
 impl Signature {
+    /// The key that it says it is by; nothing of that has been checked.
+    pub fn signer(&self) -> KeyId {
+        self.key
+    }
+
     /// What this signature claims to be over, once the claim itself has been checked. This says
     /// nothing yet about any file: [`Signature::verify`] does.
     pub fn claim(&self, kind: Kind, keys: &Keys) -> Result<Claim, Error> {

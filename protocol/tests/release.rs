@@ -31,6 +31,7 @@ fn release() -> Release {
             installed_size: 300_000,
             entries: 12,
         },
+        kernel: None,
     }
 }
 

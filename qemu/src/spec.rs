@@ -37,7 +37,7 @@ const TCG_CPU: &str = "Nehalem,+rdrand";
 
 /// The last row of the table, and what makes a serial console readable: the kernel's notices are
 /// shown, but not its informational messages, among which what the controller prints would appear again.
-const APPEND: &str = "console=ttyS0 panic=-1 loglevel=6 cryptomgr.notests mitigations=off \
+pub const APPEND: &str = "console=ttyS0 panic=-1 loglevel=6 cryptomgr.notests mitigations=off \
                       no_timer_check tsc=reliable";
 
 /// How many PCI slots a machine has for what is plugged in later.
@@ -46,6 +46,8 @@ pub(crate) const HOT_SLOTS: usize = 4;
 /// What a machine is made of. [`Spec::start`] switches it on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Spec {
+    /// Firmware that starts whatever the first disk has, instead of the kernel that is given here.
+    pub firmware: Option<PathBuf>,
     /// The kernel.
     pub kernel: PathBuf,
     /// The initramfs.
@@ -74,6 +76,7 @@ impl Spec {
     /// A machine with 1 GiB and 2 processors that has no disk and no network card.
     pub fn new(kernel: impl Into<PathBuf>, initrd: impl Into<PathBuf>) -> Self {
         Self {
+            firmware: None,
             kernel: kernel.into(),
             initrd: initrd.into(),
             append: Vec::new(),
@@ -93,6 +96,13 @@ impl Spec {
     pub fn append(mut self, words: &str) -> Self {
         self.append.extend(words.split_whitespace().map(str::to_owned));
         self
+    }
+
+    /// The same machine, started by firmware from its first disk. What it shows is that of a boot loader's entry with
+    /// [`APPEND`] on its command line.
+    #[must_use]
+    pub fn firmware(self, file: impl Into<PathBuf>) -> Self {
+        Self { firmware: Some(file.into()), ..self }
     }
 
     /// The same machine with this much memory.
@@ -156,10 +166,14 @@ impl Spec {
         out.add("-cpu", if accel.starts_with("tcg") { TCG_CPU } else { "max" });
         out.add("-m", self.memory.to_string());
         out.add("-smp", self.cpus.to_string());
-        out.add("-kernel", &self.kernel);
-        out.add("-initrd", &self.initrd);
-        let words = std::iter::once(APPEND).chain(self.append.iter().map(String::as_str));
-        out.add("-append", words.collect::<Vec<_>>().join(" "));
+        if let Some(firmware) = &self.firmware {
+            out.add("-bios", firmware);
+        } else {
+            out.add("-kernel", &self.kernel);
+            out.add("-initrd", &self.initrd);
+            let words = std::iter::once(APPEND).chain(self.append.iter().map(String::as_str));
+            out.add("-append", words.collect::<Vec<_>>().join(" "));
+        }
         out.add("-action", if self.reboots { "reboot=reset" } else { "reboot=shutdown" });
         if self.watchdog {
             out.add("-device", json!({ "driver": "i6300esb" }).to_string());

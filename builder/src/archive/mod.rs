@@ -20,6 +20,7 @@ mod tests;
 mod walk;
 
 use std::{
+    fs,
     num::NonZero,
     path::{Path, PathBuf},
     thread,
@@ -29,7 +30,7 @@ use std::{
 use gse_protocol::{
     Index, Release, Serial, Sha256,
     index::{self, Kind},
-    release::{ImageFile, IndexFile, is_safe_path},
+    release::{ImageFile, IndexFile, Kernel, is_safe_path},
     sign::{self, Claim, Keys, PublicKey},
 };
 use rustix::fs::{Mode, OFlags};
@@ -48,6 +49,10 @@ use crate::{keys::SecretKey, progress::Progress};
 pub const IMAGE: &str = "system.tar.zst";
 /// The index, in the same folder.
 pub const INDEX: &str = "index.cbor.zst";
+/// The kernel, where the release brings one.
+pub const KERNEL: &str = "vmlinuz";
+/// Its initramfs.
+pub const INITRAMFS: &str = "initramfs.img";
 
 /// What to archive, and what to make of it.
 pub struct ArchiveOptions<'a> {
@@ -67,6 +72,8 @@ pub struct ArchiveOptions<'a> {
     pub level: i32,
     /// See [`Release::allow_downgrade`].
     pub allow_downgrade: bool,
+    /// A kernel whose modules the tree has, and the controller's initramfs for it.
+    pub kernel: Option<[&'a Path; 2]>,
     /// Now, in seconds since 1970.
     pub created: u64,
     /// How many cores to use.
@@ -150,6 +157,7 @@ pub fn archive(options: &ArchiveOptions<'_>, progress: &Progress) -> Result<Summ
             installed_size: bytes,
             entries: index.entries.len() as u64,
         },
+        kernel: options.kernel.map(|files| copy_kernel(files, &folder, work.path())).transpose()?,
     };
     let text = release.to_toml();
     let claim = Claim { kind: sign::Kind::Release, serial };
@@ -250,6 +258,18 @@ fn publish_index(
         size: bytes.len() as u64,
         sha256: Sha256::of(&bytes),
     })
+}
+
+/// Copies a kernel and its initramfs beside the image. They are signed by their digests in the release.
+fn copy_kernel(files: [&Path; 2], folder: &str, work: &Path) -> Result<Kernel, Error> {
+    let copy = |from: &Path, name: &str| -> Result<IndexFile, Error> {
+        let bytes = fs::read(from).map_err(Error::write("reading", from))?;
+        dist::write_file(&work.join(name), &bytes)?;
+        let (path, sha256) = (format!("{folder}/{name}"), Sha256::of(&bytes));
+        Ok(IndexFile { path, size: bytes.len() as u64, sha256 })
+    };
+    let [image, initramfs] = files;
+    Ok(Kernel { image: copy(image, KERNEL)?, initramfs: copy(initramfs, INITRAMFS)? })
 }
 
 fn tree_bytes(index: &Index) -> u64 {

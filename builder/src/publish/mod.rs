@@ -4,6 +4,7 @@ mod changes;
 mod check;
 mod load;
 mod published;
+mod warnings;
 
 use std::{
     fmt,
@@ -16,7 +17,7 @@ use std::{
 use gse_protocol::{
     Serial,
     config::{
-        self,
+        self, Introduction,
         bundle::{self, Bundle, BundleError},
     },
     sign::{self, Kind, PublicKey},
@@ -24,6 +25,7 @@ use gse_protocol::{
 
 pub use changes::{Change, Changes};
 pub use check::check;
+pub use warnings::Warning;
 
 use crate::lock::FolderLock;
 
@@ -45,8 +47,9 @@ pub struct Options {
 pub enum Outcome {
     /// This is what is published already, so nothing was written.
     Unchanged(Serial),
-    /// It was published under this serial, and differs by this from what was there before.
-    Published(Serial, Changes),
+    /// It was published under this serial, and differs by this from what was there before. What an administrator
+    /// may not have meant comes with it.
+    Published(Serial, Changes, Vec<Warning>),
 }
 
 impl fmt::Display for Outcome {
@@ -58,8 +61,9 @@ impl fmt::Display for Outcome {
                     "nothing has changed since configuration {serial}, nothing is published"
                 )
             }
-            Self::Published(serial, changes) => {
-                write!(f, "configuration {serial} is published\n{changes}")
+            Self::Published(serial, changes, warnings) => {
+                write!(f, "configuration {serial} is published\n{changes}")?;
+                warnings.iter().try_for_each(|warning| writeln!(f, "warning: {warning}"))
             }
         }
     }
@@ -137,9 +141,9 @@ pub fn publish<E: fmt::Display>(
 ) -> Result<Outcome, Error> {
     let Options { config, dist, created, signer } = options;
     let files = check(config)?;
-    let sources = Bundle::from_files(Serial(0), *created, files.clone())
-        .map_err(|e| Error::Mistakes(vec![e]))?
-        .sources;
+    let new = Bundle::from_files(Serial(0), *created, files.clone())
+        .map_err(|e| Error::Mistakes(vec![e]))?;
+    let sources = &new.sources;
     if !sources.keys.0.contains(signer) {
         return Err(Error::SignerUnknown(signer.id(), signer.to_string()));
     }
@@ -166,13 +170,28 @@ pub fn publish<E: fmt::Display>(
     // The tar first. Machines read the serial off the signature, so in the moment between the two,
     // those that are up to date see nothing new; one that fetches fails to verify, and boots with the
     // configuration that it has. The other way round, every machine would fail.
+    if let Some(introduction) = &before.introduction {
+        introduce(dist, introduction)?;
+    }
     replace(&dist.join(TAR), &tar)?;
     replace(&dist.join(SIGNATURE), signature.as_bytes())?;
-    Ok(Outcome::Published(serial, changes))
+    let warnings = warnings::warnings(dist, before.bundle.as_ref(), &new);
+    Ok(Outcome::Published(serial, changes, warnings))
 }
 
 const TAR: &str = "config.tar";
 const SIGNATURE: &str = "config.tar.minisig";
+
+/// Keeps the last configuration that another key signed, for machines that do not know this one yet.
+fn introduce(dist: &Path, introduction: &Introduction) -> Result<(), Error> {
+    let path = dist.join(Introduction::path(introduction.key));
+    let folder = path.parent().unwrap_or(dist);
+    fs::create_dir_all(folder).map_err(|e| Error::Write(folder.to_owned(), e))?;
+    replace(&path, &introduction.tar)?;
+    let mut signature = path.into_os_string();
+    signature.push(".minisig");
+    replace(Path::new(&signature), introduction.signature.as_bytes())
+}
 
 /// Held while the serial is read and used, so that no two configurations get the same one.
 fn lock(dist: &Path) -> Result<FolderLock, Error> {

@@ -4,7 +4,10 @@ use std::{fs, io, path::Path};
 
 use gse_protocol::{
     Serial,
-    config::bundle::{Bundle, Files, unpack},
+    config::{
+        Introduction,
+        bundle::{Bundle, Files, unpack},
+    },
     sign::{self, Keys, Kind, PublicKey, Signature},
 };
 
@@ -18,6 +21,10 @@ pub(super) struct Published {
     pub(super) files: Files,
     /// Whether the two files are there and belong together.
     pub(super) is_whole: bool,
+    /// What it says, where it is whole.
+    pub(super) bundle: Option<Bundle>,
+    /// By which machines that trust its signer get to know the next one, if that is another.
+    pub(super) introduction: Option<Introduction>,
 }
 
 /// Reads and verifies what is published. Power may have failed between the writing of the two files;
@@ -30,8 +37,8 @@ pub(super) fn read(dist: &Path, signer: &PublicKey, keys: &Keys) -> Result<Publi
         // Never signed, so no machine has it.
         return Ok(Published::default());
     };
-    let signature = str::from_utf8(&signature).map_err(|e| wrong(e.to_string()))?;
-    let signature: Signature = signature.parse().map_err(|e: sign::Error| wrong(e.to_string()))?;
+    let text = String::from_utf8(signature).map_err(|e| wrong(e.to_string()))?;
+    let signature: Signature = text.parse().map_err(|e: sign::Error| wrong(e.to_string()))?;
 
     // The keys that machines trust now are named in what is published itself. The key that is about
     // to sign must be one of them, or they would not take the next one.
@@ -43,7 +50,11 @@ pub(super) fn read(dist: &Path, signer: &PublicKey, keys: &Keys) -> Result<Publi
             return Err(Error::SignerUntrusted { serial: claim.serial, signer: signer.id() });
         }
         files.remove("serial");
-        return Ok(Published { serial: claim.serial, files, is_whole: true });
+        let (key, tar) = (signer.id(), bytes.to_vec());
+        let is_other = signature.signer() != key;
+        let introduction = is_other.then_some(Introduction { key, tar, signature: text });
+        let (serial, bundle) = (claim.serial, Some(bundle));
+        return Ok(Published { serial, files, is_whole: true, bundle, introduction });
     }
     let claim = signature.claim(Kind::Config, keys).map_err(|e| wrong(e.to_string()))?;
     Ok(Published { serial: claim.serial, ..Published::default() })

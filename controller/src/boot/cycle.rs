@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use gse_protocol::{Release, config::Bundle, config::boot::Answer};
 
 use super::{
-    Machine,
+    Machine, kernel,
     new_system::{self, Past, SignedIndex},
     online::Server,
     ready::{Failed, Ready},
@@ -18,6 +18,7 @@ use crate::{
     decide::{self, Cause, GivesWay, Keep, Next, NothingToBoot, Policy, Step, Why},
     facts::{Content, Facts, Offer, Role, Slot, SlotId},
     log::{Log, reason},
+    supervisor,
 };
 
 /// How long a last resort that fails each time is announced before it is started again.
@@ -43,6 +44,7 @@ pub(super) struct Course<'a> {
 struct Told {
     unhealthy: bool,
     kept: bool,
+    wiped: bool,
 }
 
 impl<'a> Course<'a> {
@@ -84,6 +86,11 @@ impl<'a> Course<'a> {
                 let from = self.facts.with_role(Role::System).next().map(|(id, _)| id);
                 self.note(&GivesWay { to: slot, from, why });
             }
+            if self.brought_kernel(slot) {
+                self.machine.log.info("restarting into it");
+                drop(self);
+                supervisor::reboot_now();
+            }
             let ready = self.make_ready(slot);
             match ready.and_then(|ready| start(&ready, &self.machine.log)) {
                 Ok(()) => return Ok(()),
@@ -111,7 +118,21 @@ impl<'a> Course<'a> {
     }
 
     fn step(&mut self, step: Step, cause: &Cause) {
-        if *cause == Cause::Update && self.index.is_none() {
+        if *cause == Cause::Wipe
+            && !std::mem::replace(&mut self.told.wiped, true)
+            && let Some(token) = &self.config.boot.wipe.token
+        {
+            self.machine.log.warn(format_args!(
+                "wipe.token {token:?} is new to this machine: all systems on it are made new, the users' data stay"
+            ));
+        }
+        let installs = match cause {
+            Cause::Update => true,
+            // Afterwards what is old is only removed.
+            Cause::Wipe => self.facts.with_role(Role::System).any(|(_, slot)| slot.is_stale()),
+            _ => false,
+        };
+        if installs && self.index.is_none() {
             // Before anything is given up for it.
             if let Err(e) = self.fetch_index() {
                 self.facts.give_up_offer();
@@ -190,7 +211,7 @@ impl<'a> Course<'a> {
         let mut slot = self.slots.take(id)?;
         let device = slot.device().display();
         self.machine.log.info(format_args!("installing {name} {version} into {device}"));
-        let past = Past { facts: &self.facts, fallback: self.slots.fallback() };
+        let past = Past::of(&self.facts, &self.slots);
         new_system::install(self.machine, server, index, past, &mut slot)?;
         self.slots.put_back(id, slot);
         Ok(())
@@ -205,13 +226,32 @@ impl<'a> Course<'a> {
             self.machine,
             self.config,
             self.server,
-            Past { facts: &self.facts, fallback: self.slots.fallback() },
+            Past::of(&self.facts, &self.slots),
             (&original, system),
             &mut slot,
         )?;
         self.slots.put_back(from, original);
         self.slots.put_back(to, slot);
         Ok(())
+    }
+
+    /// Whether the system that is about to be started has brought a kernel of its own, which is to start it. One that
+    /// cannot be had is no reason not to start the system: it may do with the kernel that runs.
+    fn brought_kernel(&self, slot: SlotId) -> bool {
+        let Some((server, boot)) = self.server.zip(self.slots.found().boot.as_ref()) else {
+            return false;
+        };
+        let Release { version, serial, kernel, .. } = &server.chosen.release;
+        let installed = self.facts.slot(slot).and_then(Slot::system).map(|system| system.serial);
+        let Some(kernel) = kernel.as_ref().filter(|_| installed == Some(*serial)) else {
+            return false;
+        };
+        let log = &self.machine.log;
+        let brought = log.phase("kernel", || kernel::bring(self.machine, boot, server, kernel));
+        brought.unwrap_or_else(|e| {
+            log.warn(format_args!("the kernel of version {version} is not used: {}", reason(&e)));
+            false
+        })
     }
 
     fn make_ready(&mut self, slot: SlotId) -> Result<Ready> {
@@ -261,6 +301,9 @@ impl<'a> Course<'a> {
                 .and_then(|keep| explain(keep, &self.facts))
         {
             log.info(text);
+            if decide::wipe::waits(&self.facts) {
+                log.warn("the systems that wipe.token orders to make new stay until a server has a release for that");
+            }
         }
         let Some(Slot { device, content, .. }) = self.facts.slot(id) else { return Ok(()) };
         match why {

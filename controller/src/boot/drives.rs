@@ -8,7 +8,7 @@ use gse_protocol::config::{
     drives::{Filesystem, Role},
 };
 
-use super::{DEV, Disks, Machine, SYS};
+use super::{DEV, Disks, Machine, SYS, online};
 use crate::{
     boot_log, config,
     disk::{
@@ -24,7 +24,6 @@ use crate::{
         wipeable::Wipeable,
     },
     efi,
-    fetch::FetchedConfig,
     log::reason,
     mount::{MountFlags, Mounted, SCRATCH, mount_virtual},
 };
@@ -35,7 +34,8 @@ const NODE_WAIT: Duration = Duration::from_secs(10);
 impl Machine {
     /// Waits until the disks that the configuration names are there, with their partitions.
     pub(super) fn wait_for_disks(&self, config: &Bundle) -> Result<Disks> {
-        let limit = Duration::from_secs(u64::from(config.drives.timeout));
+        let wanted = !self.cmdline.flag("gse.diskless");
+        let limit = Duration::from_secs(u64::from(config.drives.timeout) * u64::from(wanted));
         let settled = self.hotplug.wait_until(limit, || {
             if !self.hotplug.coldplugged() {
                 return None;
@@ -130,6 +130,12 @@ impl Machine {
     pub(super) fn mount_place(&self, place: &Place, access: Access) -> Option<Mounted<'_>> {
         let filesystem = place.filesystem.as_ref().and_then(FsInfo::filesystem);
         filesystem.into_iter().for_each(|filesystem| self.load_filesystem(filesystem));
+        if place.filesystem.as_ref().is_some_and(|info| info.kind == mount::VFAT) {
+            // And the tables that it is mounted with by default, which the kernel would ask modprobe for.
+            for module in [mount::VFAT, "nls_cp437", "nls_ascii", "nls_iso8859_1", "nls_utf8"] {
+                self.hotplug.drivers().load_named(module, &self.log);
+            }
+        }
         let mount = || mount::mount_place(place, Path::new(SCRATCH), access, &self.log);
         match self.mount_or_mend(&place.device, filesystem, mount) {
             Ok(mounted) => Some(mounted),
@@ -189,11 +195,18 @@ impl Machine {
         }
     }
 
-    /// Keeps a fetched configuration on BOOTFS, for the next boot without a server.
-    pub(super) fn keep_config(&self, disks: &Disks, fetched: &FetchedConfig) {
+    /// Keeps on BOOTFS what the next boot has to know: a fetched configuration, and which servers work.
+    pub(super) fn keep(&self, disks: &Disks, new: &online::Found) {
+        let online::Found { fetched, works, .. } = new;
+        if fetched.is_none() && works.is_none() {
+            return;
+        }
         let Some(boot) = &disks.found.boot else { return };
         let Some(mounted) = self.mount_place(boot, Access::ReadWrite) else { return };
-        if let Err(e) = config::keep(mounted.path(), &fetched.tar, &fetched.signature) {
+        let kept = fetched.as_ref().map_or(Ok(()), |fetched| config::keep(mounted.path(), fetched));
+        let works = works.as_ref().map_or(Ok(()), |works| works.keep(mounted.path()));
+        let works = works.context("keeping the servers that work on BOOTFS");
+        for e in [kept, works].into_iter().filter_map(Result::err) {
             self.log.warn(reason(&e));
         }
     }
@@ -203,9 +216,9 @@ impl Machine {
     /// From here on, the log of this start can be kept.
     pub(super) fn announce_logs(&self, config: &Bundle, disks: &Disks) {
         let place = disks.found.boot.as_ref().and_then(|boot| {
-            let filesystem = boot.filesystem.as_ref()?.filesystem()?;
+            let kind = boot.filesystem.as_ref()?.kind.clone();
             let (device, policy) = (boot.device.clone(), config.boot.logs.clone());
-            Some(boot_log::Place { device, filesystem, policy })
+            Some(boot_log::Place { device, kind, policy })
         });
         if let Some(Err(e)) = place.map(|place| place.store()) {
             self.log.warn(reason(&e));

@@ -2,6 +2,8 @@
 
 mod cycle;
 mod drives;
+pub mod kernel;
+mod memory;
 mod new_system;
 mod online;
 pub mod power_on;
@@ -23,6 +25,7 @@ use crate::{
     disk::{mount::Access, probe::BlockDevice, slots::Found, tools::Tools},
     dracut,
     drivers::{Drivers, Hotplug},
+    last_servers::LastServers,
     log::Log,
     rescue,
 };
@@ -54,6 +57,15 @@ struct Machine {
     tools: Tools,
 }
 
+/// What the machine goes by until a server says otherwise.
+struct Known {
+    config: Bundle,
+    /// Configurations up to this serial are old.
+    floor: Serial,
+    /// The servers that worked last.
+    last: Option<LastServers>,
+}
+
 /// What was found on the disks. Nothing of it is mounted: see [`Slots`].
 struct Disks {
     devices: Vec<BlockDevice>,
@@ -82,31 +94,33 @@ pub fn run(
     let embedded = config::embedded(Path::new(CONFIG_D), built)?;
     load_early(machine.hotplug.drivers(), &embedded, &machine.log);
     store_rescue(&embedded)?;
-    let (config, floor, disks) = log.phase("export config.d", || machine.export(embedded))?;
-    store_rescue(&config)?;
+    let (known, disks) = log.phase("export config.d", || machine.export(embedded))?;
+    store_rescue(&known.config)?;
 
-    let online = log.phase("network", || machine.network(&config, &disks));
-    let server =
-        online.then(|| log.phase("fetch config", || online::choose(&machine, &config))).flatten();
-    let fetched = server.as_ref().and_then(|s| online::newer_config(&machine, s, &config, floor));
-    let config = match &fetched {
+    let online = log.phase("network", || machine.network(&known.config, &disks));
+    let found = online.then(|| log.phase("fetch config", || online::look(&machine, &known)));
+    let found = found.unwrap_or_default();
+    let config = match &found.fetched {
         Some(fetched) => {
             log.info(format_args!("configuration {} fetched", fetched.bundle.serial));
             store_rescue(&fetched.bundle)?;
             fetched.bundle.clone()
         }
-        None => config,
+        None => known.config,
     };
-    let disks = log.phase("drives", || machine.drives(&config, disks))?;
-    if let Some(fetched) = &fetched {
-        machine.keep_config(&disks, fetched);
+    let server = found.server.as_ref();
+    let memory = memory::Choice::new(&machine, &config, &disks, server)?;
+    if let Some(ready) = memory.make(&machine, &config, server)? {
+        return start(&ready, log);
     }
+    let disks = log.phase("drives", || machine.drives(&config, disks))?;
+    machine.keep(&disks, &found);
     machine.announce_logs(&config, &disks);
     machine.order_boot_entries(&config);
 
     let looked = log.phase("version check", || Slots::look(&machine, disks, &config));
     let (slots, facts) = looked?;
-    let mut course = Course::new(&machine, &config, server.as_ref(), slots, facts);
+    let mut course = Course::new(&machine, &config, server, slots, facts);
     course.recall(failed);
     course.run(start)
 }
@@ -152,13 +166,16 @@ impl Machine {
     }
 
     /// Phase 1. Waits for the disks that the configuration names, because BOOTFS may keep a newer one.
-    fn export(&self, embedded: Bundle) -> Result<(Bundle, Serial, Disks)> {
+    fn export(&self, embedded: Bundle) -> Result<(Known, Disks)> {
         let disks = self.wait_for_disks(&embedded)?;
-        let kept =
-            disks.found.boot.as_ref().filter(|boot| boot.filesystem.is_some()).and_then(|boot| {
-                let mounted = self.mount_place(boot, Access::ReadOnly)?;
-                config::kept(mounted.path(), &embedded.sources.keys, &self.log)
-            });
+        let boot = disks.found.boot.as_ref().filter(|boot| boot.filesystem.is_some());
+        let (mut kept, mut last) = (None, None);
+        let mounted = boot.and_then(|boot| Some((boot, self.mount_place(boot, Access::ReadOnly)?)));
+        if let Some((boot, mounted)) = mounted {
+            kernel::note_trial(self, boot, mounted.path());
+            kept = config::kept(mounted.path(), &embedded, &self.log);
+            last = LastServers::load(mounted.path());
+        }
         // A replayed older configuration is refused even while the embedded one counts; the same one is
         // then taken again.
         let floor = match &kept {
@@ -168,6 +185,6 @@ impl Machine {
         };
         let config = config::newer(embedded, kept);
         raise_clock(config.created, &self.log);
-        Ok((config, floor, disks))
+        Ok((Known { config, floor, last }, disks))
     }
 }

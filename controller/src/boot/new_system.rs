@@ -1,16 +1,16 @@
 //! Phase 5: a system made in a blank slot, out of the server's image or another slot.
 
-use std::{fs, os::fd::AsFd as _, time::Instant};
+use std::{fs, os::fd::AsFd as _, path::Path, time::Instant};
 
 use anyhow::{Context as _, Result, bail};
 use gse_protocol::{Index, Sha256, config::Bundle, index::MAX_PACKED, sign::MAX_SIGNATURE};
 
-use super::{Machine, online::Server};
+use super::{Machine, online::Server, slots::Slots};
 use crate::{
     disk::{
         fallback::Fallback,
         mount::{Access, OpenSlot},
-        records::{CycleRecord, FOLDER, Generation, Published, Records, SlotRecord},
+        records::{CycleRecord, FOLDER, Generation, Origin, Published, Records, SlotRecord},
     },
     facts::{Facts, Life, System},
     fetch::{RemoteImage, Retry},
@@ -24,11 +24,25 @@ pub(super) struct SignedIndex {
     signature: Vec<u8>,
 }
 
+impl SignedIndex {
+    pub(super) fn index(&self) -> &Index {
+        &self.index
+    }
+}
+
 /// What a slot that is written remembers of the machine.
 #[derive(Clone, Copy)]
 pub(super) struct Past<'a> {
     pub(super) facts: &'a Facts,
     pub(super) fallback: Option<&'a Fallback>,
+    /// What a new system is made under.
+    pub(super) origin: &'a Origin,
+}
+
+impl<'a> Past<'a> {
+    pub(super) fn of(facts: &'a Facts, slots: &'a Slots<'_>) -> Self {
+        Self { facts, fallback: slots.fallback(), origin: slots.origin() }
+    }
 }
 
 /// Makes the offered system in `slot`, which is blank. Until its record says complete, it is worth nothing.
@@ -39,17 +53,9 @@ pub(super) fn install(
     past: Past<'_>,
     slot: &mut OpenSlot<'_>,
 ) -> Result<()> {
-    let log = machine.log.as_ref();
     let chosen = &server.chosen;
     slot.set_access(Access::ReadWrite)?;
-    let directory = fs::File::open(slot.root()).context("opening the new filesystem")?;
-    let mut image = remote(machine, server);
-    let total = index.index.packed_size();
-    let progress = |done| log.progress("installing", done, total);
-    let limits = Limits::default();
-    let report = install::install(&index.index, &mut image, directory.as_fd(), &progress, &limits)?;
-    log.debug(format_args!("{report:?}"));
-    drop(directory);
+    unpack(machine, server, index, &slot.root())?;
     Complete {
         release: (&chosen.bytes, chosen.signature.as_bytes()),
         index,
@@ -58,6 +64,24 @@ pub(super) fn install(
         past,
     }
     .write(slot)
+}
+
+/// Makes the tree of the offered system in `root`, which is empty.
+pub(super) fn unpack(
+    machine: &Machine,
+    server: &Server,
+    index: &SignedIndex,
+    root: &Path,
+) -> Result<()> {
+    let log = machine.log.as_ref();
+    let directory = fs::File::open(root).context("opening the new filesystem")?;
+    let mut image = remote_image(machine, server);
+    let total = index.index.packed_size();
+    let progress = |done| log.progress("installing", done, total);
+    let limits = Limits::default();
+    let report = install::install(&index.index, &mut image, directory.as_fd(), &progress, &limits)?;
+    log.debug(format_args!("{report:?}"));
+    Ok(())
 }
 
 /// Makes a copy of `system`, which is in the slot `from`, in `slot`, which is blank. Content that somebody
@@ -74,10 +98,11 @@ pub(super) fn clone(
     let records = Records::open(from.top())?.context("the original has no records")?;
     let file =
         |which| records.published(which)?.context("a file of the original's records is missing");
+    let origin = records.slot()?.context("a file of the original's records is missing")?.origin;
     let (release, signature) = (file(Published::Release)?, file(Published::ReleaseSignature)?);
     let (bytes, index_signature) = (file(Published::Index)?, file(Published::IndexSignature)?);
     let text = String::from_utf8_lossy(&index_signature);
-    let index = Index::open(&bytes, &text, &config.sources.keys)
+    let index = Index::open(&bytes, &text, &origin.with(&config.sources.keys))
         .context("the index that the original keeps")?;
     if index.serial != system.serial {
         bail!("the index that the original keeps is that of another release");
@@ -87,7 +112,7 @@ pub(super) fn clone(
     let directory = fs::File::open(slot.root()).context("opening the new filesystem")?;
     let mut image = server
         .filter(|server| server.chosen.bytes == release)
-        .map(|server| remote(machine, server));
+        .map(|server| remote_image(machine, server));
     let progress = |done, total| log.progress("cloning", done, total);
     let start = Instant::now();
     let report = install::clone(
@@ -105,7 +130,7 @@ pub(super) fn clone(
         index: &SignedIndex { index, bytes, signature: index_signature },
         cycle: CycleRecord::new(system.serial, Life::CLONED, String::new()),
         generation: system.generation,
-        past,
+        past: Past { origin: &origin, ..past },
     }
     .write(slot)
 }
@@ -131,20 +156,32 @@ impl Complete<'_> {
             records.set_fallback(fallback)?;
         }
         // The last word: everything before it is on the disk.
-        records.set_slot(&SlotRecord::new(self.generation, true, self.past.facts.refused()))?;
+        let mut record = SlotRecord::new(self.generation, true, self.past.facts.refused());
+        record.origin = self.past.origin.clone();
+        records.set_slot(&record)?;
         drop(records);
         Ok(slot.set_access(Access::ReadOnly)?)
     }
 }
 
 /// The offered image, from whichever server has it.
-fn remote<'m>(machine: &'m Machine, server: &Server) -> RemoteImage<'m> {
-    let release = &server.chosen.release;
+fn remote_image<'m>(machine: &'m Machine, server: &Server) -> RemoteImage<'m> {
+    let image = &server.chosen.release.image;
+    remote(machine, server, &image.path, image.size)
+}
+
+/// A published file, from whichever server has it.
+pub(super) fn remote<'m>(
+    machine: &'m Machine,
+    server: &Server,
+    path: &str,
+    size: u64,
+) -> RemoteImage<'m> {
     RemoteImage::new(
         server.client.clone(),
         &server.chosen.servers,
-        &release.image.path,
-        release.image.size,
+        path,
+        size,
         Retry::default(),
         |switch| {
             machine.log.warn(format_args!(

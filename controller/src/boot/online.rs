@@ -3,15 +3,13 @@
 use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result};
-use gse_protocol::{
-    Serial,
-    config::{Bundle, Sources, sources::server_url},
-};
+use gse_protocol::config::{Bundle, Sources, Trust, sources::server_url};
 
-use super::{Disks, Host, Machine};
+use super::{Disks, Host, Known, Machine};
 use crate::{
     clock,
-    fetch::{self, Chosen, Client, ConfigError, FetchedConfig, Patience, Problem},
+    fetch::{self, Chosen, Client, ConfigError, FetchedConfig, Patience, Problem, Refusal},
+    last_servers::LastServers,
     log::reason,
     network::{self, Online},
 };
@@ -69,39 +67,91 @@ impl Machine {
     }
 }
 
-/// The server to go by; none if there is none that can be trusted.
-pub(super) fn choose(machine: &Machine, config: &Bundle) -> Option<Server> {
-    let log = &machine.log;
-    let chosen = client(config).and_then(|client| {
-        let chosen = fetch::choose(&client, &sources(machine, config))?;
-        Ok(Server { client, chosen })
-    });
-    match chosen {
-        Ok(server) => {
-            let first = server.chosen.servers.first().map(String::as_str).unwrap_or_default();
-            log.info(format_args!("server {first} offers {}", server.chosen.release.version));
-            if let Err(e) = clock::raise_to(server.chosen.release.created) {
-                log.warn(e);
-            }
-            Some(server)
+/// What the servers gave.
+#[derive(Default)]
+pub(super) struct Found {
+    /// The server to go by; none if there is none that can be trusted.
+    pub(super) server: Option<Server>,
+    /// A configuration that is newer than what the machine has.
+    pub(super) fetched: Option<FetchedConfig>,
+    /// The servers of the configuration, if one of them is that server, and BOOTFS does not say so yet.
+    pub(super) works: Option<LastServers>,
+}
+
+/// Phase 3: asks the servers of the configuration; and if none of them is of use, those that worked last. A
+/// configuration that sends machines to a server that is not there does so not for ever.
+pub(super) fn look(machine: &Machine, known: &Known) -> Found {
+    let Known { config, last, .. } = known;
+    let own = LastServers::of(&config.sources, config.tls_roots.as_deref());
+    let mut found = ask(machine, sources(machine, config), own.tls_roots.as_deref(), known);
+    if let Some(Server { chosen, .. }) = &found.server {
+        let is_own = chosen.servers.first().is_some_and(|first| own.servers.contains(first));
+        found.works = (is_own && last.as_ref() != Some(&own)).then_some(own);
+        return found;
+    }
+    match last {
+        Some(last) if found.fetched.is_none() && last.servers != own.servers => {
+            machine.log.info("asking the servers that worked before");
+            let servers = last.servers.clone();
+            let sources = Sources { servers, ..config.sources.clone() };
+            ask(machine, sources, last.tls_roots.as_deref(), known)
         }
-        Err(e) => {
-            log.warn(reason(&e));
-            None
-        }
+        _ => found,
     }
 }
 
-/// The server's configuration, if its serial is above `floor`. One with a mistake is passed over: the
+/// Asks these servers for a release, and one of them for its configuration.
+fn ask(machine: &Machine, sources: Sources, roots: Option<&[u8]>, known: &Known) -> Found {
+    let log = &machine.log;
+    let client = match client(roots) {
+        Ok(client) => client,
+        Err(e) => {
+            log.warn(reason(&e));
+            return Found::default();
+        }
+    };
+    let none = match fetch::choose(&client, &sources) {
+        Ok(chosen) => {
+            let server = greet(machine, client, chosen);
+            let first = server.chosen.servers.first();
+            let fetched = first.and_then(|url| newer_config(machine, &server.client, url, known));
+            return Found { server: Some(server), fetched, works: None };
+        }
+        Err(none) => none,
+    };
+    log.warn(&none);
+    // A release that is not trusted may be by a key that this machine has yet to be told of.
+    let refused = none.reasons().filter(|(_, why)| matches!(why, Refusal::Release(_)));
+    let mut newer = refused
+        .into_iter()
+        .filter_map(|(url, _)| Some((url.to_owned(), newer_config(machine, &client, url, known)?)));
+    let Some((url, fetched)) = newer.next() else { return Found::default() };
+    let sources = Sources { servers: vec![url], ..fetched.bundle.sources.clone() };
+    let chosen = fetch::choose(&client, &sources).map_err(|e| log.warn(e)).ok();
+    let server = chosen.map(|chosen| greet(machine, client, chosen));
+    Found { server, fetched: Some(fetched), works: None }
+}
+
+fn greet(machine: &Machine, client: Client, chosen: Chosen) -> Server {
+    let first = chosen.servers.first().map(String::as_str).unwrap_or_default();
+    machine.log.info(format_args!("server {first} offers {}", chosen.release.version));
+    if let Err(e) = clock::raise_to(chosen.release.created) {
+        machine.log.warn(e);
+    }
+    Server { client, chosen }
+}
+
+/// A server's configuration, if it is newer than what is known. One with a mistake is passed over: the
 /// machine keeps what it has.
-pub(super) fn newer_config(
+fn newer_config(
     machine: &Machine,
-    server: &Server,
-    config: &Bundle,
-    floor: Serial,
+    client: &Client,
+    url: &str,
+    known: &Known,
 ) -> Option<FetchedConfig> {
-    let first = server.chosen.servers.first()?;
-    match fetch::newer_config(&server.client, first, &config.sources.keys, floor) {
+    let keys = known.config.sources.keys.clone();
+    let trust = Trust { keys, serial: known.floor, created: known.config.created };
+    match fetch::newer_config(client, url, &trust) {
         Ok(fetched) => fetched,
         Err(ConfigError::Fetch(e)) if matches!(e.problem, Problem::Status(404)) => {
             machine.log.debug("the server publishes no configuration");
@@ -114,9 +164,10 @@ pub(super) fn newer_config(
     }
 }
 
-fn client(config: &Bundle) -> Result<Client> {
-    let roots = config.tls_roots.clone().or_else(|| fs::read(SYSTEM_ROOTS).ok());
-    Client::new(roots.as_deref(), Patience::default()).context("preparing HTTPS")
+fn client(roots: Option<&[u8]>) -> Result<Client> {
+    let system = || fs::read(SYSTEM_ROOTS).ok();
+    let system = if roots.is_none() { system() } else { None };
+    Client::new(roots.or(system.as_deref()), Patience::default()).context("preparing HTTPS")
 }
 
 /// The configured servers, and those of `gse.server=`. Who can write the kernel command line can so

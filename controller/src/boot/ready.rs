@@ -5,7 +5,7 @@
 
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::Path,
     thread::{self, ScopedJoinHandle},
 };
 
@@ -111,10 +111,13 @@ impl Ready {
         if !self.mounts.tmpfs.iter().any(|tmpfs| tmpfs.path == "/etc") {
             return Ok(());
         }
-        let filesystem = self.report.filesystem;
-        let options = match filesystem {
-            Filesystem::Btrfs => format!("ro,subvol={ROOT_SUBVOLUME}"),
-            Filesystem::Ext4 | Filesystem::Xfs => "ro".to_owned(),
+        let filesystem = self
+            .report
+            .filesystem
+            .map_or_else(|| "tmpfs".to_owned(), |filesystem| filesystem.to_string());
+        let options = match self.report.filesystem {
+            Some(Filesystem::Btrfs) => format!("ro,subvol={ROOT_SUBVOLUME}"),
+            Some(Filesystem::Ext4 | Filesystem::Xfs) | None => "ro".to_owned(),
         };
         let line = format!("{} / {filesystem} {options} 0 0", self.report.device);
         let etc = root.join("etc");

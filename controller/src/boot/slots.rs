@@ -18,11 +18,11 @@ use crate::{
         fsck,
         mkfs::{self, Spec},
         mount::{Access, MountError, OpenSlot},
-        records::{Published, Records},
+        records::{Origin, Published, Records, SlotRecord},
         slots::{Found, Label, Slot as DiskSlot, SlotState},
         wipeable::Wipeable,
     },
-    facts::{Checked, Content, Facts, Refused, Role, Session, Slot, SlotId, System},
+    facts::{Checked, Content, Facts, Role, Session, Slot, SlotId, System},
     log::reason,
     mount::{self, SCRATCH, SLOTS},
     switch_root::check_init,
@@ -36,6 +36,8 @@ pub(super) struct Slots<'m> {
     open: BTreeMap<usize, OpenSlot<'m>>,
     /// The last one that any slot knows of.
     fallback: Option<Fallback>,
+    /// What the next system is made under.
+    origin: Origin,
 }
 
 impl<'m> Slots<'m> {
@@ -48,31 +50,41 @@ impl<'m> Slots<'m> {
         disks: Disks,
         config: &Bundle,
     ) -> Result<(Self, Facts)> {
-        let mut slots = Self { machine, disks, open: BTreeMap::new(), fallback: None };
+        let keys = config.sources.keys.0.iter().map(ToString::to_string).collect();
+        let origin = Origin { keys, wipes: Vec::new() };
+        let mut slots = Self { machine, disks, open: BTreeMap::new(), fallback: None, origin };
+        let token = config.boot.wipe.token.as_deref();
         let mut facts = Facts::default();
         for number in 0..slots.disks.found.slots.len() {
             let id = SlotId(number);
             let slot = slots.disk_slot(id)?;
             let (device, label) = (slot.device.display().to_string(), slot.label());
-            let (content, refused) = match label.map(|_| slots.take(id)) {
-                None => (Content::Nothing, Refused::default()),
+            let broken = |e| (Content::Broken(reason(&e)), None);
+            let (content, record) = match label.map(|_| slots.take(id)) {
+                None => (Content::Nothing, None),
                 Some(Err(e)) if is_unknown_filesystem(&e) => {
                     return Err(e).context(
                         "this kernel cannot mount the systems that are installed: build the \
                          controller with the module of that filesystem",
                     );
                 }
-                Some(Err(e)) => (Content::Broken(reason(&e)), Refused::default()),
+                Some(Err(e)) => broken(e),
                 Some(Ok(open)) => {
                     let found = content(open.top(), config);
                     slots.recall(open.top());
                     slots.put_back(id, open);
-                    found.unwrap_or_else(|e| (Content::Broken(reason(&e)), Refused::default()))
+                    found.unwrap_or_else(broken)
                 }
             };
             let role = label.map_or(Role::Free, role);
-            facts.slots.push(Slot { device, role, content, refused, session: Session::default() });
+            let (refused, wipes) =
+                record.map(|record| (record.refused, record.origin.wipes)).unwrap_or_default();
+            let stale = token.is_some_and(|token| !wipes.iter().any(|known| known == token));
+            wipes.iter().for_each(|token| slots.origin.obeyed(token));
+            let session = Session { stale, ..Session::default() };
+            facts.slots.push(Slot { device, role, content, refused, session });
         }
+        token.into_iter().for_each(|token| slots.origin.obeyed(token));
         Ok((slots, facts))
     }
 
@@ -196,6 +208,11 @@ impl<'m> Slots<'m> {
         self.open.insert(id.0, open);
     }
 
+    /// What a system that is installed now is made under.
+    pub(super) fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
     /// The users' data, and whatever else is no slot.
     pub(super) fn found(&self) -> &Found {
         &self.disks.found
@@ -244,22 +261,23 @@ pub(super) fn label(role: Role) -> Option<Label> {
     }
 }
 
-/// What the records below `top` say, and what they refuse.
-fn content(top: &Path, config: &Bundle) -> Result<(Content, Refused)> {
-    let nothing = || Ok((Content::Nothing, Refused::default()));
+/// What the records below `top` say, and the one that says so.
+fn content(top: &Path, config: &Bundle) -> Result<(Content, Option<SlotRecord>)> {
+    let nothing = || Ok((Content::Nothing, None));
     let Some(records) = Records::open(top)? else { return nothing() };
     let Some(record) = records.slot()?.filter(|record| record.complete) else { return nothing() };
     let toml = records.published(Published::Release)?.context("its release is missing")?;
     let signature =
         records.published(Published::ReleaseSignature)?.context("its release has no signature")?;
     let signature = signature.get(..signature.len().min(MAX_SIGNATURE)).unwrap_or_default();
-    let release = Release::open(&toml, &String::from_utf8_lossy(signature), &config.sources.keys)
-        .context("its release")?;
+    let keys = record.origin.with(&config.sources.keys);
+    let release =
+        Release::open(&toml, &String::from_utf8_lossy(signature), &keys).context("its release")?;
     let system = System {
         serial: release.serial,
         version: release.version,
         generation: record.generation,
         life: records.cycle().ok().flatten().map(|cycle| cycle.life()),
     };
-    Ok((Content::System(system), record.refused))
+    Ok((Content::System(system), Some(record)))
 }

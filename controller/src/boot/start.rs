@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use gse_protocol::config::{Bundle, drives, system::Desired};
+use gse_protocol::config::{Bundle, Mounts, drives, system::Desired};
 
 use super::{
     Machine, SYS,
@@ -50,19 +50,8 @@ pub(super) fn make_ready(
         let subvolumes = Wanted::of(config.drives.partition(drives::Role::UserData));
         Some(UserData { device: place.device.clone(), kind, subvolumes })
     });
-    let identity = network::identity(Path::new(SYS));
-    let desired = Desired::new(&config.system, &config.machines, &identity);
-    let links = desired.as_ref().map(|desired| desired.links.clone()).unwrap_or_default();
-    let over = mounts::asked(config.mounts.clone().with(&links), &machine.cmdline);
-    let left_alone = log.phase("configure", || {
-        let desired = desired?;
-        let points = mounts::mount_points(&over, userdata.is_some());
-        configure::bring(&slot.root(), &slot.top().join(FOLDER), &desired, &points, log)
-    });
-    let left_alone = left_alone.unwrap_or_else(|e| {
-        log.warn(format_args!("the configuration was not applied: {}", reason(&e)));
-        Vec::new()
-    });
+    let (over, left_alone) =
+        self::configure(machine, config, &slot.root(), slot.top(), userdata.is_some());
     if config.boot.health.require_report {
         // Until the system says otherwise, this startup has failed.
         let life = life.unwrap_or(Life::FRESH).opened();
@@ -72,13 +61,6 @@ pub(super) fn make_ready(
     let root = log.phase("clean up", || read_only(slot))?;
     let handover = handover(machine, config);
     check_init(root.path(), &handover.init)?;
-    let needed: &[(bool, &[&str])] = &[
-        (over.overlay.is_empty(), &["overlay"]),
-        (over.nfs.is_empty(), &["nfs", "nfsv4", "nfsv3"]),
-    ];
-    for module in needed.iter().filter(|(idle, _)| !idle).flat_map(|(_, modules)| *modules) {
-        machine.hotplug.drivers().load_named(module, log);
-    }
     if over.tmpfs.iter().any(|tmpfs| tmpfs.archive.is_some())
         && let Some(boot) = &slots.found().boot
         && let Some(mounted) = machine.mount_place(boot, Access::ReadOnly)
@@ -90,7 +72,7 @@ pub(super) fn make_ready(
     let report = BootReport {
         label: role.to_string(),
         device: device.display().to_string(),
-        filesystem,
+        filesystem: Some(filesystem),
         version: version.clone(),
         serial: serial.0,
         config_serial: config.serial.0,
@@ -115,6 +97,39 @@ fn backup(slots: &Slots<'_>, facts: &Facts, chosen: SlotId) -> Option<Backup> {
         serial: serial.0,
         state: life.map(|life| life.state),
     })
+}
+
+/// Phase 7: applies the configuration to the system at `root`, whose records are at `top`. What is mounted over it,
+/// and what is left as it is.
+pub(super) fn configure(
+    machine: &Machine,
+    config: &Bundle,
+    root: &Path,
+    top: &Path,
+    userdata: bool,
+) -> (Mounts, Vec<String>) {
+    let log = machine.log.as_ref();
+    let identity = network::identity(Path::new(SYS));
+    let desired = Desired::new(&config.system, &config.machines, &identity);
+    let links = desired.as_ref().map(|desired| desired.links.clone()).unwrap_or_default();
+    let over = mounts::asked(config.mounts.clone().with(&links), &machine.cmdline);
+    let left_alone = log.phase("configure", || {
+        let desired = desired?;
+        let points = mounts::mount_points(&over, userdata);
+        configure::bring(root, &top.join(FOLDER), &desired, &points, log)
+    });
+    let left_alone = left_alone.unwrap_or_else(|e| {
+        log.warn(format_args!("the configuration was not applied: {}", reason(&e)));
+        Vec::new()
+    });
+    let needed: &[(bool, &[&str])] = &[
+        (over.overlay.is_empty(), &["overlay"]),
+        (over.nfs.is_empty(), &["nfs", "nfsv4", "nfsv3"]),
+    ];
+    for module in needed.iter().filter(|(idle, _)| !idle).flat_map(|(_, modules)| *modules) {
+        machine.hotplug.drivers().load_named(module, log);
+    }
+    (over, left_alone)
 }
 
 /// The init of this machine's systems.

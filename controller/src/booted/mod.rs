@@ -46,8 +46,10 @@ struct Slot {
 impl Slot {
     /// That of the running system.
     fn running(place: &Place, report: &BootReport) -> Result<Self> {
-        let top = detached_root(&place.root, Path::new(&report.device), report.filesystem)?;
-        Ok(Self::new(top, report.filesystem))
+        let filesystem =
+            report.filesystem.context("this system runs from memory: there is no slot")?;
+        let top = detached_root(&place.root, Path::new(&report.device), filesystem)?;
+        Ok(Self::new(top, filesystem))
     }
 
     /// That of BACKUPFS.

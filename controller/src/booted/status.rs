@@ -28,12 +28,12 @@ pub enum Health {
 /// The answer, which is JSON with these names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Status {
-    /// The label of the slot that runs.
+    /// The label of the slot that runs, or `memory`.
     pub slot: String,
     /// Its partition.
     pub device: String,
-    /// Its filesystem.
-    pub filesystem: Filesystem,
+    /// Its filesystem; none of a system in memory, of which there is no record.
+    pub filesystem: Option<Filesystem>,
     /// Of the installed release.
     pub version: String,
     /// Of the installed release.
@@ -83,7 +83,10 @@ impl From<fallback::Fallback> for Fallback {
 pub fn status(place: &Place) -> Result<Status> {
     let report = boot_report(place)?;
     let policy = startup::policy(&place.info)?;
-    let cycle = Slot::running(place, &report)?.records()?.cycle()?;
+    let cycle = match report.filesystem {
+        Some(_) => Slot::running(place, &report)?.records()?.cycle()?,
+        None => None,
+    };
     let (health, reason) = match Brief::load(&place.info)? {
         None => (Health::Starting, None),
         Some(Brief { up: true, .. }) => (Health::Healthy, None),
@@ -126,7 +129,11 @@ impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { slot, device, filesystem, version, serial, .. } = self;
         let mut line = |name: &str, text: &dyn fmt::Display| writeln!(f, "{name:15} {text}");
-        line(slot, &format_args!("version {version} (serial {serial}) on {device}, {filesystem}"))?;
+        let runs = format_args!("version {version} (serial {serial})");
+        match filesystem {
+            Some(filesystem) => line(slot, &format_args!("{runs} on {device}, {filesystem}"))?,
+            None => line(slot, &runs)?,
+        }
         match (self.health, &self.reason) {
             (Health::Unhealthy, Some(reason)) => {
                 line("health", &format_args!("unhealthy: {reason}"))?

@@ -5,9 +5,10 @@
 //!
 //! 1. [`settle`]: every state of the labels has one meaning.
 //! 2. [`health`]: a SYSFS that failed its life cycle gives way to BACKUPFS.
-//! 3. [`update`]: the server's release is installed, into a slot that nobody needs ([`place`]).
-//! 4. [`backup`]: a SYSFS that has proven itself is cloned where there is no backup.
-//! 5. [`start`]: SYSFS is booted, or what there is instead; or nothing can be.
+//! 3. [`wipe`]: what was made before an order to wipe everything goes.
+//! 4. [`update`]: the server's release is installed, into a slot that nobody needs ([`place`]).
+//! 5. [`backup`]: a SYSFS that has proven itself is cloned where there is no backup.
+//! 6. [`start`]: SYSFS is booted, or what there is instead; or nothing can be.
 
 mod backup;
 mod fallback;
@@ -18,6 +19,7 @@ pub mod start;
 #[cfg(test)]
 mod tests;
 pub mod update;
+pub mod wipe;
 
 use gse_protocol::{
     Serial,
@@ -86,6 +88,8 @@ pub enum Cause {
     Update,
     /// A copy of SYSFS.
     Backup,
+    /// The order to wipe everything.
+    Wipe,
 }
 
 /// What is to be done.
@@ -141,6 +145,7 @@ pub fn next(facts: &Facts, policy: &Policy) -> Next {
     }
     settle::next(facts)
         .or_else(|| health::next(facts, policy))
+        .or_else(|| wipe::next(facts))
         .or_else(|| update::next(facts, policy))
         .or_else(|| backup::next(facts, policy))
         .unwrap_or_else(|| start::next(facts, policy))

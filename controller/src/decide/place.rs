@@ -83,6 +83,15 @@ pub(super) fn for_update(facts: &Facts, mode: Mode) -> Option<Place> {
     }
 }
 
+/// Where the offered release goes when everything else is to go too: beside what is there, or in the only slot.
+pub(super) fn for_wipe(facts: &Facts) -> Option<Place> {
+    let kept = kept(facts);
+    if facts.slots.len() == 1 {
+        return kept.map(|target| Place { target, kept: None, clone: None });
+    }
+    expendable(facts, kept).map(|target| Place { target, kept, clone: None })
+}
+
 /// Where a clone of SYSFS goes; none while SYSFS has not proven itself, or every other slot is needed.
 pub(super) fn for_backup(facts: &Facts) -> Option<Place> {
     let (id, _) = proven(facts)?;

@@ -85,9 +85,14 @@ fn unfit(facts: &Facts, offer: &Offer, installed: Option<Serial>) -> Option<Keep
         Some(Keep::Tried)
     } else if facts.refused().contains(offer.serial) {
         Some(Keep::Refused)
-    } else if installed.is_some_and(|serial| offer.serial < serial) && !offer.allow_downgrade {
+    } else if installed.is_some_and(|serial| is_older(offer, serial)) {
         Some(Keep::Older)
     } else {
         None
     }
+}
+
+/// Whether this release must not take the place of the installed one.
+pub(super) fn is_older(offer: &Offer, installed: Serial) -> bool {
+    offer.serial < installed && !offer.allow_downgrade
 }

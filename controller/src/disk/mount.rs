@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use gse_protocol::config::drives::Filesystem;
+use gse_protocol::config::drives::{Filesystem, Role};
 use rustix::{
     fs::CWD,
     mount::{
@@ -152,6 +152,9 @@ pub fn mount_place<'l>(
     log: &'l Log,
 ) -> Result<Mounted<'l>, MountError> {
     let holds = place.filesystem.as_ref();
+    if let Some(info) = holds.filter(|info| place.role == Role::Boot && info.kind == VFAT) {
+        return mount_boot(&place.device, &info.kind, target, access, log);
+    }
     let filesystem =
         holds.and_then(|info| info.filesystem()).ok_or_else(|| MountError::Nothing {
             device: place.device.clone(),
@@ -166,6 +169,24 @@ pub fn root_below(top: &Path, filesystem: Filesystem) -> PathBuf {
         Filesystem::Btrfs => top.join(ROOT_SUBVOLUME),
         Filesystem::Ext4 | Filesystem::Xfs => top.to_owned(),
     }
+}
+
+/// What firmware reads: BOOTFS may be the machine's EFI partition.
+pub const VFAT: &str = "vfat";
+
+/// Mounts BOOTFS, of whatever type it is. vfat has no owners and modes, so what is there is root's.
+///
+/// # Errors
+/// Those of the kernel.
+pub fn mount_boot<'l>(
+    device: &Path,
+    kind: &str,
+    target: &Path,
+    access: Access,
+    log: &'l Log,
+) -> Result<Mounted<'l>, MountError> {
+    let data = if kind == VFAT { "umask=0077,quiet" } else { "" };
+    Ok(Mounted::new(device, target, kind, flags(access) | INERT, data, log)?)
 }
 
 /// A slot whose top is mounted. Mounting costs more than all that is done with the mount, so there is

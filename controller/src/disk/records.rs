@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use gse_protocol::{Serial, release::MAX_RELEASE};
+use gse_protocol::{Serial, release::MAX_RELEASE, sign::Keys};
 use rustix::fs::{CWD, Mode, OFlags};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -111,12 +111,47 @@ pub struct SlotRecord {
     /// What must not be installed again.
     #[serde(default, skip_serializing_if = "Refused::is_empty")]
     pub refused: Refused,
+    /// What the system in it was made under.
+    #[serde(default)]
+    pub origin: Origin,
+}
+
+/// What a system was made under, which may change while it is installed.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Origin {
+    /// The keys that the machine trusted, of which one signed the release. One that is revoked later does not make
+    /// a system bad that was good when it was installed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<String>,
+    /// The tokens of orders to wipe everything that the machine had obeyed, the last one last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub wipes: Vec<String>,
+}
+
+impl Origin {
+    /// The most orders that are remembered.
+    const MAX_WIPES: usize = 16;
+
+    /// These keys besides those that are trusted now.
+    pub fn with(&self, trusted: &Keys) -> Keys {
+        let own = self.keys.iter().filter_map(|key| key.parse().ok());
+        Keys(trusted.0.iter().cloned().chain(own).collect())
+    }
+
+    /// Remembers an order.
+    pub fn obeyed(&mut self, token: &str) {
+        self.wipes.retain(|known| known != token);
+        self.wipes.push(token.to_owned());
+        let surplus = self.wipes.len().saturating_sub(Self::MAX_WIPES);
+        self.wipes.drain(..surplus);
+    }
 }
 
 impl SlotRecord {
     /// A record of the current format.
     pub fn new(generation: Generation, complete: bool, refused: Refused) -> Self {
-        Self { format: FORMAT, generation, complete, refused }
+        Self { format: FORMAT, generation, complete, refused, origin: Origin::default() }
     }
 }
 

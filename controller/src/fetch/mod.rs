@@ -13,4 +13,4 @@ pub use config::{ConfigError, FetchedConfig, newer_config};
 pub use error::{FetchError, Problem};
 pub use range::{Part, Stream};
 pub use remote::{RemoteError, RemoteImage, Retry, Switch};
-pub use servers::{Chosen, NoServer, choose};
+pub use servers::{Chosen, NoServer, Refusal, choose};

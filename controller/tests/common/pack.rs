@@ -12,6 +12,7 @@ use std::{
 
 use gse_protocol::{
     Index, Serial, Sha256,
+    config::Trust,
     index::{Content, Entry, Extent, FORMAT, Frame, Kind, Time},
     sign::{Keys, Kind as SignedKind},
 };
@@ -33,6 +34,11 @@ impl Signer {
 
     pub fn keys(&self) -> Keys {
         Keys(vec![self.public().parse().unwrap()])
+    }
+
+    /// Of a machine that has a configuration with this key and serial.
+    pub fn trust(&self, serial: u64) -> Trust {
+        Trust { keys: self.keys(), serial: Serial(serial), created: 0 }
     }
 
     pub fn sign(&self, kind: SignedKind, serial: u64, bytes: &[u8]) -> String {

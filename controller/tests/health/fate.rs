@@ -36,7 +36,7 @@ pub(crate) fn check(family: &Family, world: &World) -> Result<()> {
     let slots = usize::from(family.slots);
 
     let mut mended = *world;
-    let log = starts(family, &mut mended, Some(next), Manner::Well, 3)?;
+    let log = starts(family, &mut mended, (Some(next), false), Manner::Well, 3)?;
     let runs = mended.plates().iter().any(|plate| {
         let image = plate.image();
         plate.role == Role::System && image.is_some_and(|i| i.serial == next && i.healthy)
@@ -48,9 +48,24 @@ pub(crate) fn check(family: &Family, world: &World) -> Result<()> {
     });
     ensure!(backup || slots == 1, "there is no backup in the end: {mended}, {log:?}");
 
+    if family.wipes {
+        // An order is obeyed, and then it is over: neither a start nor a second order of that name does anything.
+        let mut new = *world;
+        let log = starts(family, &mut new, (Some(next), true), Manner::Well, 3)?;
+        let old = |plate: &&crate::world::Plate| plate.image().is_some() && !plate.wiped;
+        let left = new.plates().iter().find(old);
+        ensure!(left.is_none(), "{left:?} was not wiped: {new}, {log:?}");
+        let log = starts(family, &mut new, (Some(next), true), Manner::Well, 3)?;
+        ensure!(log.installed == 0, "wiped twice: {new}, {log:?}");
+        // One that cannot be obeyed changes nothing for who has a system.
+        let mut waiting = *world;
+        let log = starts(family, &mut waiting, (None, true), Manner::Badly, 8)?;
+        let last = log.labels.iter().rev().take(3).sum::<usize>();
+        ensure!(last == 0, "labels go round in circles: {waiting}, {log:?}");
+    }
     for offer in [None, Some(next)] {
         let mut failing = *world;
-        let log = starts(family, &mut failing, offer, Manner::Badly, 8)?;
+        let log = starts(family, &mut failing, (offer, false), Manner::Badly, 8)?;
         ensure!(log.installed <= 1, "what fails is installed again: {failing}, {log:?}");
         let last = log.labels.iter().rev().take(3).sum::<usize>();
         ensure!(last == 0, "labels go round in circles: {failing}, {log:?}");
@@ -63,14 +78,14 @@ pub(crate) fn check(family: &Family, world: &World) -> Result<()> {
 fn starts(
     family: &Family,
     world: &mut World,
-    offer: Option<u8>,
+    (offer, wipe): (Option<u8>, bool),
     manner: Manner,
     count: usize,
 ) -> Result<Log> {
     let mut log = Log::default();
     for _ in 0..count {
         log.labels.push(0);
-        start(family, world, offer, manner, &mut log)?;
+        start(family, world, (offer, wipe), manner, &mut log)?;
     }
     Ok(log)
 }
@@ -78,7 +93,7 @@ fn starts(
 fn start(
     family: &Family,
     world: &mut World,
-    offer: Option<u8>,
+    (offer, wipe): (Option<u8>, bool),
     manner: Manner,
     log: &mut Log,
 ) -> Result<()> {
@@ -88,8 +103,9 @@ fn start(
         version: String::new(),
         allow_downgrade: false,
     });
-    let mut facts = world.facts(offer.clone());
+    let mut facts = world.facts(offer.clone(), wipe);
     let mut kept = 0;
+    let wipe = wipe || world.knows_wipe();
     for _ in 0..40 {
         match decide::next(&facts, &policy) {
             Next::Do(step, _) => {
@@ -100,7 +116,7 @@ fn start(
                     Step::Format(_) => kept |= plate.refused,
                     _ => {}
                 }
-                world.apply(step, offer.as_ref(), kept);
+                world.apply(step, offer.as_ref(), kept, wipe);
                 facts.apply(step);
                 let no_init = plate.image().is_some_and(|i| Some(i.serial) == family.no_init);
                 if matches!(step, Step::Check(_)) && plate.rotten {
@@ -110,7 +126,7 @@ fn start(
                 }
             }
             Next::Boot(slot, _) => {
-                world.apply(Step::Open(slot), None, 0);
+                world.apply(Step::Open(slot), None, 0, wipe);
                 if let (Held::Image(image), Manner::Well) = (&mut world.plates[slot.0].held, manner)
                 {
                     image.life =

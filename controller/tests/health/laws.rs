@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use gse_controller::{
-    decide::{NothingToBoot, Policy, Step, Why},
+    decide::{Cause, NothingToBoot, Policy, Step, Why},
     facts::{Attempt, Facts, Role, SlotId},
 };
 
@@ -35,7 +35,10 @@ impl Moment<'_> {
         plates.filter_map(|(n, plate)| Some((n, self.starts(plate)?)))
     }
 
-    pub(crate) fn check_step(&self, step: Step) -> Result<()> {
+    pub(crate) fn check_step(&self, step: Step, cause: &Cause) -> Result<()> {
+        if *cause == Cause::Wipe {
+            self.check_wipe(step)?;
+        }
         let SlotId(n) = step.slot();
         let plate = &self.world.plates[n];
         match step {
@@ -43,7 +46,7 @@ impl Moment<'_> {
                 ensure!(plate.role != Role::Deprived, "a deprived system came back by itself");
                 ensure!(self.failures || plate.role != role, "a label that is there already");
                 ensure!(role != Role::Free && role != Role::Incoming, "a label for formatting");
-                if role == Role::Deprived && plate.counts() {
+                if role == Role::Deprived && plate.counts() && *cause != Cause::Wipe {
                     self.check_loss(n)?;
                 }
             }
@@ -67,6 +70,20 @@ impl Moment<'_> {
             }
             Step::Refuse(..) | Step::Check(_) | Step::Open(_) => {}
         }
+        Ok(())
+    }
+
+    /// What is wiped was made before the order; and what comes after it stands, or is at hand.
+    fn check_wipe(&self, step: Step) -> Result<()> {
+        let SlotId(n) = step.slot();
+        let plates = self.world.plates();
+        let made = self.standing().any(|(other, _)| other != n && plates[other].wiped);
+        let at_hand = self.facts.offer.is_some() && self.facts.attempt == Attempt::None;
+        let safe = self.world.slots == 1 || self.standing().any(|(other, _)| other != n);
+        ensure!(made || at_hand && safe, "wipes the last system, and nothing is at hand");
+        let removes = matches!(step, Step::Relabel(..) | Step::Format(_));
+        let old = !plates[n].wiped || !plates[n].counts();
+        ensure!(!removes || old, "wipes what was made after the order");
         Ok(())
     }
 

@@ -19,8 +19,11 @@ fn every_power_cut_leaves_a_bootable_machine() {
         faults: false,
         stuck_labels: false,
         failures: 0,
+        wipes: false,
     };
     let families = [
+        Family { slots: 1, serials: 2, wipes: true, failures: 1, ..family },
+        Family { serials: 2, wipes: true, ..family },
         Family {
             slots: 1,
             downgrades: true,

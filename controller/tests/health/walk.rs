@@ -40,6 +40,8 @@ pub(crate) struct Family {
     pub(crate) stuck_labels: bool,
     /// How many steps may fail in a boot.
     pub(crate) failures: u8,
+    /// Whether there may be an order to wipe everything.
+    pub(crate) wipes: bool,
 }
 
 /// How much was walked.
@@ -119,6 +121,8 @@ struct Boot {
     from: World,
     world: World,
     facts: Facts,
+    /// Everything is to be wiped.
+    wipe: bool,
     failures: u8,
     /// What slots that were formatted had refused; a bit for each serial.
     kept: u8,
@@ -136,16 +140,20 @@ impl<'f> Explorer<'f> {
         if self.family.faults && !world.faulty {
             self.damage(world);
         }
-        for (offer, settings) in settings(self.family, world) {
-            let boot = Boot {
-                from: *world,
-                world: *world,
-                facts: world.facts(offer),
-                failures: 0,
-                kept: 0,
-                story: Vec::new(),
-            };
-            self.boot(boot, &settings)?;
+        let orders: &[bool] = if self.family.wipes { &[false, true] } else { &[false] };
+        for &wipe in orders {
+            for (offer, settings) in settings(self.family, world) {
+                let boot = Boot {
+                    from: *world,
+                    world: *world,
+                    facts: world.facts(offer, wipe),
+                    wipe,
+                    failures: 0,
+                    kept: 0,
+                    story: Vec::new(),
+                };
+                self.boot(boot, &settings)?;
+            }
         }
         Ok(())
     }
@@ -241,7 +249,7 @@ impl<'f> Explorer<'f> {
         };
         let lawful = match &next {
             _ if boot.story.len() > 40 => Err(anyhow::anyhow!("no end")),
-            Next::Do(step, _) => moment.check_step(*step),
+            Next::Do(step, cause) => moment.check_step(*step, cause),
             Next::Ask => Ok(()),
             Next::Boot(slot, why) => moment.check_boot(*slot, why),
             Next::Rescue(why) => moment.check_rescue(why),
@@ -307,18 +315,22 @@ impl<'f> Explorer<'f> {
         if let (Step::Format(_), Some(_)) = (step, before.plates[n].image()) {
             boot.kept |= before.plates[n].refused;
         }
-        boot.world.apply(step, boot.facts.offer.as_ref(), boot.kept);
+        if slots_given_up(step, boot) {
+            boot.world.installed = false;
+        }
+        let wipe = boot.wipe || boot.from.knows_wipe();
+        boot.world.apply(step, boot.facts.offer.as_ref(), boot.kept, wipe);
         if let Step::Install(_) = step {
             let moment = boot.world.plates[n].image().unwrap();
             boot.world.installed |= Some(moment.serial) != self.family.no_init;
         }
         boot.facts.apply(step);
         if boot.failures == 0 {
-            let found = boot.world.facts(None);
+            let found = boot.world.facts(None, boot.wipe);
             for (believed, found) in boot.facts.slots.iter().zip(&found.slots) {
                 ensure!(
-                    (&believed.role, &believed.content, &believed.refused)
-                        == (&found.role, &found.content, &found.refused),
+                    (&believed.role, &believed.content, &believed.refused, believed.is_stale())
+                        == (&found.role, &found.content, &found.refused, found.is_stale()),
                     "after {step:?}: {believed:?} is {found:?}"
                 );
             }
@@ -357,7 +369,7 @@ impl<'f> Explorer<'f> {
     /// Starts a system, which does as it likes.
     fn start(&mut self, boot: &Boot, slot: SlotId, settings: &[Setting]) -> Result<()> {
         let mut world = boot.world;
-        world.apply(Step::Open(slot), None, 0);
+        world.apply(Step::Open(slot), None, 0, boot.wipe);
         // It hangs, or panics, or the power is cut before it is up.
         self.cut(world);
         if boot.failures < self.family.failures {
@@ -381,6 +393,12 @@ impl<'f> Explorer<'f> {
 }
 
 const CLOSED: Life = Life { state: Cycle::Closed, tries: 0, unclean_shutdowns: 0 };
+
+/// Whether the only slot gives way to a wipe: from then on there may be nothing to start.
+fn slots_given_up(step: Step, boot: &Boot) -> bool {
+    let wipes = matches!(boot.story.last(), Some(Next::Do(_, Cause::Wipe)));
+    wipes && boot.world.slots == 1 && matches!(step, Step::Relabel(_, Role::Deprived))
+}
 
 /// What a step that does not get to its end may leave. Before it began is a state of its own.
 fn halves(step: Step, world: &World) -> Vec<World> {
@@ -408,11 +426,15 @@ fn settings(family: &Family, world: &World) -> Vec<(Option<Offer>, Vec<Setting>)
             image.life.is_some_and(|life| matches!(life.state, Cycle::Open | Cycle::Up))
         });
     // Only SYSFS is judged, which is either open or up.
-    let allowances: &[(u32, u32)] = if counted { &[(1, 0), (2, 1)] } else { &[(1, 0)] };
+    let allowances: &[(u32, u32)] =
+        if counted && !family.wipes { &[(1, 0), (2, 1)] } else { &[(1, 0)] };
     let offer = |serial: u8, allow_downgrade| {
         Some(Offer { serial: Serial(serial.into()), version: String::new(), allow_downgrade })
     };
-    let modes = [Mode::Rotate, Mode::InPlace];
+    // An order to wipe everything does not look at any of these: the two that differ most are enough beside it.
+    let modes: &[Mode] =
+        if family.wipes { &[Mode::Rotate] } else { &[Mode::Rotate, Mode::InPlace] };
+    let updates: &[boot::Policy] = if family.wipes { &[Auto, Never] } else { &[Auto, Ask, Never] };
     let mut settings = Vec::new();
     for &(tries, unclean_shutdowns) in allowances {
         let of = |updates: &[boot::Policy], modes: &[Mode]| {
@@ -430,10 +452,10 @@ fn settings(family: &Family, world: &World) -> Vec<(Option<Offer>, Vec<Setting>)
         // Without an offer there is no update to decide about.
         settings.push((None, of(&[Auto], &[Mode::Rotate])));
         for serial in 1..=family.serials {
-            settings.push((offer(serial, false), of(&[Auto, Ask, Never], &modes)));
+            settings.push((offer(serial, false), of(updates, modes)));
             // Nothing is higher than the highest, so it is never a downgrade.
             if family.downgrades && serial < family.serials {
-                settings.push((offer(serial, true), of(&[Auto], &modes)));
+                settings.push((offer(serial, true), of(&[Auto], modes)));
             }
         }
     }

@@ -39,10 +39,12 @@ pub(crate) struct Plate {
     pub(crate) refused: u8,
     /// Not written anywhere: the filesystem cannot be mended.
     pub(crate) rotten: bool,
+    /// Its record names the order to wipe everything.
+    pub(crate) wiped: bool,
 }
 
 pub(crate) const BLANK: Plate =
-    Plate { role: Role::Free, held: Held::Nothing, refused: 0, rotten: false };
+    Plate { role: Role::Free, held: Held::Nothing, refused: 0, rotten: false, wiped: false };
 
 /// A machine that is switched off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -66,8 +68,8 @@ impl World {
         &self.plates[..usize::from(self.slots)]
     }
 
-    /// What the controller finds.
-    pub(crate) fn facts(&self, offer: Option<Offer>) -> Facts {
+    /// What the controller finds, with or without an order to wipe everything.
+    pub(crate) fn facts(&self, offer: Option<Offer>, wipe: bool) -> Facts {
         let slot = |plate: &Plate| Slot {
             device: String::new(),
             role: plate.role,
@@ -85,16 +87,22 @@ impl World {
                 Held::Image(_) => serials(plate.refused),
                 Held::Nothing | Held::Broken => Refused::default(),
             },
-            session: Session::default(),
+            session: Session { stale: wipe && !plate.wiped, ..Session::default() },
         };
         let slots = self.plates().iter().map(slot).collect();
         Facts { slots, offer, ..Facts::default() }
     }
 
+    /// Whether any record names the order to wipe everything: what is installed then names it too.
+    pub(crate) fn knows_wipe(&self) -> bool {
+        self.plates().iter().any(|plate| plate.wiped && plate.image().is_some())
+    }
+
     /// Does to the disk what a step that succeeds does. Written down apart from `Facts::apply`, which is
     /// compared with it.
-    /// `kept` is what slots that were formatted in this boot had refused.
-    pub(crate) fn apply(&mut self, step: Step, offer: Option<&Offer>, kept: u8) {
+    /// `kept` is what slots that were formatted in this boot had refused; `wipe` is whether a new system's record names the
+    /// order to wipe everything.
+    pub(crate) fn apply(&mut self, step: Step, offer: Option<&Offer>, kept: u8, wipe: bool) {
         let known = self.plates().iter().fold(kept, |all, plate| match plate.held {
             Held::Image(_) => all | plate.refused,
             Held::Nothing | Held::Broken => all,
@@ -103,6 +111,10 @@ impl World {
         let original = match step {
             Step::Clone { from, .. } => self.plates[from.0].image(),
             _ => None,
+        };
+        let wiped = match step {
+            Step::Clone { from, .. } => self.plates[from.0].wiped,
+            _ => wipe,
         };
         let plate = &mut self.plates[step.slot().0];
         match step {
@@ -116,12 +128,14 @@ impl World {
                 let life = Some(Life::FRESH);
                 plate.held = Held::Image(Image { serial, generation, life, healthy: false });
                 plate.refused = known;
+                plate.wiped = wiped;
             }
             Step::Clone { .. } => {
                 let original = original.expect("a clone of nothing");
                 let life = Some(Life { state: Cycle::Cloned, tries: 0, unclean_shutdowns: 0 });
                 plate.held = Held::Image(Image { life, ..original });
                 plate.refused = known;
+                plate.wiped = wiped;
             }
             Step::Open(_) => {
                 let Held::Image(image) = &mut plate.held else { panic!("opened nothing") };
@@ -158,7 +172,7 @@ impl World {
                         life.unclean_shutdowns = life.unclean_shutdowns.min(1);
                     }
                 }
-                Held::Nothing | Held::Broken => plate.refused = 0,
+                Held::Nothing | Held::Broken => (plate.refused, plate.wiped) = (0, false),
             }
         }
         self
@@ -177,6 +191,7 @@ impl World {
             add(3, plate.role as u128);
             add(8, plate.refused.into());
             add(1, plate.rotten.into());
+            add(1, plate.wiped.into());
             let Held::Image(image) = plate.held else {
                 add(16, u128::from(plate.held == Held::Broken));
                 continue;
@@ -245,7 +260,8 @@ impl fmt::Display for World {
                 held => write!(f, "{held:?}")?,
             }
             let rotten = if plate.rotten { " rotten" } else { "" };
-            write!(f, "{rotten} refuses {:?}] ", serials(plate.refused))?;
+            let wiped = if plate.wiped { " wiped" } else { "" };
+            write!(f, "{rotten}{wiped} refuses {:?}] ", serials(plate.refused))?;
         }
         write!(f, "failed {:?} faulty {}", serials(self.failed), self.faulty)
     }

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Error, drives::Size, health::Health};
+use super::{Error, drives::Size, health::Health, memory::Memory};
+use crate::release::is_safe_path;
 
 /// The whole file; every key has a default.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
@@ -20,6 +21,10 @@ pub struct Boot {
     pub logs: Logs,
     /// What is set in the machine's firmware.
     pub firmware: Firmware,
+    /// Whether all systems are to be made new.
+    pub wipe: Wipe,
+    /// When a system runs from memory.
+    pub memory: Memory,
 }
 
 /// When and how a new release is installed.
@@ -136,6 +141,14 @@ pub struct Firmware {
     pub boot_order: Vec<String>,
 }
 
+/// "Wipe the whole setup and start new."
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Wipe {
+    /// The name of this order. A machine obeys each once.
+    pub token: Option<String>,
+}
+
 impl Boot {
     /// Reads `controller/boot.toml`.
     pub fn parse(text: &str) -> Result<Self, Error> {
@@ -152,6 +165,14 @@ impl Boot {
         if boot.logs.keep > 100 || !((4 << 10)..=(4 << 20)).contains(&boot.logs.size.0) {
             let error = Error::new(FILE, "logs: at most 100 are kept, of 4K to 4M each");
             return Err(error.in_line_of(text, "[logs]"));
+        }
+        if let Some(token) =
+            boot.wipe.token.as_ref().filter(|t| !is_safe_path(t, 1) || t.len() > 64)
+        {
+            let message = format!(
+                "wipe.token {token:?} must be up to 64 letters, digits and . _ + ~ -, such as \"2027-spring\""
+            );
+            return Err(Error::new(FILE, message).in_line_of(text, "token"));
         }
         if !boot.init.path.starts_with('/') {
             let error = Error::new(FILE, "init.path must start with /");

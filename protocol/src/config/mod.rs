@@ -5,9 +5,11 @@
 
 pub mod boot;
 pub mod bundle;
+pub mod chain;
 pub mod drives;
 pub mod health;
 pub mod machines;
+pub mod memory;
 pub mod mounts;
 pub mod network;
 pub mod sources;
@@ -19,6 +21,7 @@ use serde::de::DeserializeOwned;
 
 pub use boot::Boot;
 pub use bundle::Bundle;
+pub use chain::{Introduction, Trust};
 pub use drives::Drives;
 pub use health::Health;
 pub use machines::Machines;

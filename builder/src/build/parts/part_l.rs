@@ -25,6 +25,7 @@ pub(in crate::build) fn mark(
         older_keys: &publish.older_keys,
         level: publish.level,
         allow_downgrade: publish.allow_downgrade,
+        kernel: None,
         created: publish.created,
         threads: archive::cores(),
     };

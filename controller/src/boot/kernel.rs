@@ -1,0 +1,100 @@
+//! A new kernel for a machine that starts from its own disk: put on BOOTFS with the release that brings it, tried at
+//! once, and confirmed by the system that it starts.
+
+use std::{fs, io, path::Path};
+
+use anyhow::{Context as _, Result};
+use gse_protocol::release::Kernel;
+use serde::{Deserialize, Serialize};
+
+use super::{Machine, new_system, online::Server};
+use crate::{
+    bootfs::{BootFs, State},
+    cmdline::CmdLine,
+    disk::{
+        mount::{self, Access},
+        slots::Place,
+    },
+    log::Log,
+    mount::SCRATCH,
+};
+
+/// What the booted system has to know to confirm the kernel that it runs on.
+const FILE: &str = "kernel.json";
+
+/// A kernel that is to come up yet, and the filesystem that it lies on.
+#[derive(Debug, Serialize, Deserialize)]
+struct Trial {
+    serial: u64,
+    device: std::path::PathBuf,
+    kind: String,
+}
+
+/// Leaves a note for the booted system if the kernel that runs is on trial. `top` is where BOOTFS is mounted.
+pub(super) fn note_trial(machine: &Machine, place: &Place, top: &Path) {
+    let Ok(Some(boot)) = BootFs::open(top, &machine.cmdline) else { return };
+    let (Some(serial), Some(info)) = (boot.on_trial(), &place.filesystem) else { return };
+    let trial = Trial { serial, device: place.device.clone(), kind: info.kind.clone() };
+    let file = Path::new(crate::supervisor::RUN_DIR).join(FILE);
+    let noted = serde_json::to_vec(&trial).map_err(io::Error::from);
+    if let Err(e) = noted.and_then(|json| fs::write(&file, json)) {
+        machine.log.warn(format_args!("writing {}: {e}", file.display()));
+    }
+}
+
+/// From the booted system, which is up: its kernel is the one to start from now on. `info` is where the controller
+/// left its notes.
+///
+/// # Errors
+/// BOOTFS cannot be written; the boot loader goes on counting.
+pub fn confirm(info: &Path, log: &Log) -> Result<()> {
+    let Ok(json) = fs::read(info.join(FILE)) else { return Ok(()) };
+    let Trial { serial, device, kind } =
+        serde_json::from_slice(&json).context("reading which kernel is on trial")?;
+    let doing = || format!("confirming the kernel of release {serial} on {}", device.display());
+    let scratch = Path::new(SCRATCH);
+    let mounted = mount::mount_boot(&device, &kind, scratch, Access::ReadWrite, log)?;
+    let boot = BootFs::open(mounted.path(), &CmdLine::default())?.with_context(doing)?;
+    boot.confirm(serial).with_context(doing)?;
+    Ok(mounted.unmount()?)
+}
+
+/// Puts the kernel of the offered release on BOOTFS. Whether that was done, so that the machine is to be restarted.
+///
+/// # Errors
+/// Those of the server, and of writing.
+pub(super) fn bring(
+    machine: &Machine,
+    place: &Place,
+    server: &Server,
+    kernel: &Kernel,
+) -> Result<bool> {
+    let release = &server.chosen.release;
+    let (serial, version) = (release.serial.0, &release.version);
+    let open = |access| -> Result<_> {
+        let mounted = machine.mount_place(place, access).context("BOOTFS cannot be mounted")?;
+        let boot = BootFs::open(mounted.path(), &machine.cmdline)?;
+        Ok(boot.map(|boot| (mounted, boot)))
+    };
+    let Some((mounted, boot)) = open(Access::ReadOnly)? else { return Ok(false) };
+    let state = boot.state(serial).context("looking for kernels on BOOTFS")?;
+    drop(mounted);
+    match state {
+        State::Trial | State::Good => return Ok(false),
+        State::Failed => {
+            machine.log.warn(format_args!(
+                "the kernel of version {version} did not come up on this machine; the one before it runs"
+            ));
+            return Ok(false);
+        }
+        State::Absent => {}
+    }
+    let Some((_mounted, boot)) = open(Access::ReadWrite)? else { return Ok(false) };
+    machine.log.info(format_args!("putting the kernel of version {version} on BOOTFS"));
+    boot.install(serial, [&kernel.image, &kernel.initramfs], &|file, out| {
+        let mut remote = new_system::remote(machine, server, &file.path, file.size);
+        io::copy(&mut remote, out).with_context(|| format!("fetching {}", file.path))?;
+        Ok(())
+    })?;
+    Ok(true)
+}

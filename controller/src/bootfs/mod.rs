@@ -1,0 +1,218 @@
+//! Kernels on BOOTFS: a release can bring a kernel and its initramfs, for machines that start from their own disk.
+//!
+//! Both are written under names of their own, beside what is there, and read back. Only then the boot loader is
+//! told, and only to *try*: systemd-boot counts how often an entry was started, GRUB starts one once. What comes
+//! up is confirmed by the booted system; what does not is passed over by the boot loader itself, which is the
+//! only one that still runs then.
+
+mod grub;
+mod systemd_boot;
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, bail};
+use gse_protocol::{Sha256, release::IndexFile};
+use rustix::fs::statvfs;
+
+use crate::{cmdline::CmdLine, files};
+
+/// The word by which the controller knows which of the kernels on BOOTFS was started.
+pub const RUNNING: &str = "gse.kernel";
+/// The folder of GSE on BOOTFS.
+const FOLDER: &str = "gse";
+/// How often a kernel may be started until it comes up, where the boot loader can count.
+const TRIES: u32 = 3;
+/// Bytes that stay free.
+const SPARE: u64 = 1 << 20;
+
+/// The boot loader that BOOTFS is laid out for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Layout {
+    SystemdBoot,
+    /// With the directory of `grub.cfg`.
+    Grub(PathBuf),
+}
+
+/// What became of the kernel of a release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// It is not there.
+    Absent,
+    /// It is to come up yet.
+    Trial,
+    /// It came up.
+    Good,
+    /// It did not come up as often as it was started.
+    Failed,
+}
+
+/// BOOTFS, mounted, of a machine whose boot loader reads it.
+#[derive(Debug)]
+pub struct BootFs {
+    top: PathBuf,
+    layout: Layout,
+    /// The release whose kernel runs, if one from here does.
+    running: Option<u64>,
+    /// The kernel command line without what boot loaders add to it.
+    options: String,
+}
+
+impl BootFs {
+    /// Looks at what is mounted at `top`; none if no boot loader is laid out there.
+    ///
+    /// # Errors
+    /// A `grub.cfg` that does not read what would be written.
+    pub fn open(top: &Path, cmdline: &CmdLine) -> Result<Option<Self>> {
+        let grub = || ["grub", "grub2", "boot/grub"].iter().map(|dir| top.join(dir));
+        let layout = if top.join("loader").is_dir() {
+            Layout::SystemdBoot
+        } else if let Some(dir) = grub().find(|dir| dir.join("grub.cfg").is_file()) {
+            grub::check(&dir)?;
+            Layout::Grub(dir)
+        } else {
+            return Ok(None);
+        };
+        let running = cmdline.value(RUNNING).and_then(|serial| serial.parse().ok());
+        Ok(Some(Self { top: top.to_owned(), layout, running, options: options(cmdline) }))
+    }
+
+    /// What became of the kernel of release `serial`.
+    ///
+    /// # Errors
+    /// Those of reading.
+    pub fn state(&self, serial: u64) -> io::Result<State> {
+        match &self.layout {
+            Layout::SystemdBoot => systemd_boot::state(&self.top, serial),
+            Layout::Grub(dir) => grub::state(dir, serial, self.running),
+        }
+    }
+
+    /// Whether the kernel that runs is to be confirmed once the system is up.
+    pub fn on_trial(&self) -> Option<u64> {
+        self.running.filter(|serial| matches!(self.state(*serial), Ok(State::Trial)))
+    }
+
+    /// Puts the kernel of a release here, and has it tried at the next start. `fetch` writes a published file to a new
+    /// one. The kernel that runs stays, others go.
+    ///
+    /// # Errors
+    /// Too little room, a file that is not what was signed, and those of writing. The boot loader does then what it
+    /// did before.
+    pub fn install(
+        &self,
+        serial: u64,
+        [kernel, initramfs]: [&IndexFile; 2],
+        fetch: &dyn Fn(&IndexFile, &mut fs::File) -> Result<()>,
+    ) -> Result<()> {
+        let folder = self.top.join(FOLDER);
+        fs::create_dir_all(&folder).context("making the folder for kernels on BOOTFS")?;
+        self.remove_others(serial)?;
+        let needed = kernel.size.saturating_add(initramfs.size).saturating_add(SPARE);
+        let space = statvfs(&folder).context("asking for the room on BOOTFS")?;
+        let free = space.f_bavail.saturating_mul(space.f_frsize);
+        if free < needed {
+            bail!(
+                "BOOTFS has {free} bytes left, and the kernel of this release needs {needed}: make it larger"
+            );
+        }
+        for (file, name) in [(kernel, kernel_name(serial)), (initramfs, initramfs_name(serial))] {
+            place(&folder, &name, file, fetch)
+                .with_context(|| format!("writing {name} to BOOTFS"))?;
+        }
+        let told = match &self.layout {
+            Layout::SystemdBoot => systemd_boot::try_once(&self.top, serial, &self.options),
+            Layout::Grub(dir) => grub::try_once(dir, serial, self.running, &self.options),
+        };
+        told.context("telling the boot loader of the new kernel")
+    }
+
+    /// Confirms a kernel: it is what is started from now on.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub fn confirm(&self, serial: u64) -> io::Result<()> {
+        match &self.layout {
+            Layout::SystemdBoot => systemd_boot::confirm(&self.top, serial),
+            Layout::Grub(dir) => grub::confirm(dir, serial),
+        }
+    }
+
+    /// Makes room: what neither runs nor is about to be written, of what was written here.
+    fn remove_others(&self, new: u64) -> Result<()> {
+        let folder = self.top.join(FOLDER);
+        for entry in fs::read_dir(&folder).context("listing BOOTFS")?.flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let Some(serial) = serial_of(&name) else { continue };
+            if serial != new && Some(serial) != self.running {
+                // First what leads there.
+                if self.layout == Layout::SystemdBoot {
+                    systemd_boot::remove(&self.top, serial)?;
+                }
+                fs::remove_file(entry.path()).with_context(|| format!("removing {name}"))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Writes a file beside its place, reads it back from there, and gives it its name.
+fn place(
+    folder: &Path,
+    name: &str,
+    file: &IndexFile,
+    fetch: &dyn Fn(&IndexFile, &mut fs::File) -> Result<()>,
+) -> Result<()> {
+    let (path, new) = (folder.join(name), folder.join("incoming"));
+    let mut written = fs::File::create(&new)?;
+    fetch(file, &mut written)?;
+    written.sync_all()?;
+    drop(written);
+    let found = Sha256::of_reader(fs::File::open(&new)?)?;
+    if found != file.sha256 {
+        fs::remove_file(&new)?;
+        bail!("it is not the file that the release names: publish the release again");
+    }
+    fs::rename(&new, &path)?;
+    Ok(files::sync_parent(&path)?)
+}
+
+fn kernel_name(serial: u64) -> String {
+    format!("vmlinuz-{serial}")
+}
+
+fn initramfs_name(serial: u64) -> String {
+    format!("initramfs-{serial}.img")
+}
+
+/// The release that a file in the folder is of, if it is one of those that are written here.
+fn serial_of(name: &str) -> Option<u64> {
+    let serial = name
+        .strip_prefix("vmlinuz-")
+        .or_else(|| name.strip_prefix("initramfs-")?.strip_suffix(".img"))?;
+    serial.parse().ok()
+}
+
+/// What the kernel that runs was started with, for the next one. A kernel that panics must restart the machine, or
+/// the boot loader would never get to try another.
+fn options(cmdline: &CmdLine) -> String {
+    let added = ["BOOT_IMAGE", "initrd", RUNNING];
+    let words = cmdline.words().filter(|(key, _)| !added.contains(key));
+    let mut out: Vec<String> = words
+        .map(|(key, value)| match value {
+            Some(value) if value.contains(char::is_whitespace) => format!("{key}=\"{value}\""),
+            Some(value) => format!("{key}={value}"),
+            None => key.to_owned(),
+        })
+        .collect();
+    if cmdline.value("panic").is_none() {
+        out.push("panic=30".to_owned());
+    }
+    out.join(" ")
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests;
