@@ -228,6 +228,7 @@ fn make_image(
         serial,
         entries: std::mem::take(&mut tree.entries),
         frames: packed.frames,
+        patches: Vec::new(),
     };
     index.check()?;
     Ok((written, index))

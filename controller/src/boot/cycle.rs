@@ -173,7 +173,19 @@ impl<'a> Course<'a> {
         let mut slot = self.slots.take(id)?;
         let device = slot.device().display();
         self.machine.log.info(format_args!("installing {name} {version} into {device}"));
-        new_system::install(self.machine, server, index, &self.facts, &mut slot)?;
+        let others = self.slots.take_systems(&self.facts, id);
+        new_system::install(
+            self.machine,
+            self.config,
+            server,
+            index,
+            &self.facts,
+            &others.iter().map(|(_, other)| other).collect::<Vec<_>>(),
+            &mut slot,
+        )?;
+        for (other, open) in others {
+            self.slots.put_back(other, open);
+        }
         self.slots.put_back(id, slot);
         Ok(())
     }

@@ -1,9 +1,11 @@
-//! Phase 5: a system made in a blank slot, out of the server's image or another slot.
+//! Phase 5: a system made in a blank slot, out of what other slots have of it and the server's image.
 
 use std::{fs, os::fd::AsFd as _, time::Instant};
 
 use anyhow::{Context as _, Result, bail};
-use gse_protocol::{Index, Sha256, config::Bundle, index::MAX_PACKED, sign::MAX_SIGNATURE};
+use gse_protocol::{
+    Index, Sha256, config::Bundle, index::MAX_PACKED, patch::PatchFile, sign::MAX_SIGNATURE,
+};
 
 use super::{Machine, online::Server};
 use crate::{
@@ -13,7 +15,8 @@ use crate::{
     },
     facts::{Facts, Life, Refused, System},
     fetch::{RemoteImage, Retry},
-    install::{self, Limits, LocalTree},
+    install::{self, Limits, LocalTree, Patch, Plan, Seed, Sources},
+    log::reason,
 };
 
 /// An image index, with the bytes that were signed.
@@ -23,24 +26,69 @@ pub(super) struct SignedIndex {
     signature: Vec<u8>,
 }
 
-/// Makes the offered system in `slot`, which is blank. Until its record says complete, it is worth nothing.
+/// A system that is on this machine: its files, and what they should be.
+struct Installed {
+    index: SignedIndex,
+    tree: LocalTree,
+}
+
+impl Installed {
+    fn open(slot: &OpenSlot<'_>, config: &Bundle) -> Result<Self> {
+        let records = Records::open(slot.top())?.context("the system has no records")?;
+        let file =
+            |which| records.published(which)?.context("a file of the system's records is missing");
+        let (bytes, signature) = (file(Published::Index)?, file(Published::IndexSignature)?);
+        let text = String::from_utf8_lossy(&signature);
+        let index = Index::open(&bytes, &text, &config.sources.keys)
+            .context("the index that the system keeps")?;
+        let tree = LocalTree::open(&slot.root(), &slot.top().join(FOLDER))?;
+        Ok(Self { index: SignedIndex { index, bytes, signature }, tree })
+    }
+}
+
+/// Makes the offered system in `slot`, which is blank, with what `others` have of it. Until its record says complete,
+/// it is worth nothing.
 pub(super) fn install(
     machine: &Machine,
+    config: &Bundle,
     server: &Server,
     index: &SignedIndex,
     facts: &Facts,
+    others: &[&OpenSlot<'_>],
     slot: &mut OpenSlot<'_>,
 ) -> Result<()> {
     let log = machine.log.as_ref();
     let chosen = &server.chosen;
+    let mut installed = Vec::new();
+    for other in others {
+        match Installed::open(other, config) {
+            Ok(system) => installed.push(system),
+            Err(e) => log.warn(format_args!(
+                "nothing is taken from {}: {}",
+                other.device().display(),
+                reason(&e)
+            )),
+        }
+    }
+    let seeds: Vec<_> = installed.iter().map(|i| Seed::new(&i.tree, &i.index.index)).collect();
+    let (patch, mut patch_file) = patch(machine, server, &index.index, &installed, &seeds).unzip();
+    let plan = Plan::new(&index.index, &seeds, patch.as_ref())?;
+    log.info(plan.costs());
+
     slot.set_access(Access::ReadWrite)?;
     let directory = fs::File::open(slot.root()).context("opening the new filesystem")?;
-    let mut image = remote(machine, server);
-    let total = index.index.packed_size();
-    let progress = |done| log.progress("installing", done, total);
-    let limits = Limits::default();
-    let report = install::install(&index.index, &mut image, directory.as_fd(), &progress, &limits)?;
+    let mut image = remote(machine, server, &chosen.release.image.path, chosen.release.image.size);
+    let progress = |done, total| log.progress("installing", done, total);
+    let sources =
+        Sources { patch: patch_file.as_mut().map(|file| file as _), image: Some(&mut image) };
+    let report = install::make(&plan, sources, directory.as_fd(), &progress, &Limits::default())?;
     log.debug(format_args!("{report:?}"));
+    if report.damaged.files > 0 {
+        log.warn(format_args!(
+            "{} files of the installed systems are not what they should be, and were fetched: {}",
+            report.damaged.files, report.damaged
+        ));
+    }
     drop(directory);
     Complete {
         release: (&chosen.bytes, chosen.signature.as_bytes()),
@@ -67,23 +115,20 @@ pub(super) fn clone(
     let file =
         |which| records.published(which)?.context("a file of the original's records is missing");
     let (release, signature) = (file(Published::Release)?, file(Published::ReleaseSignature)?);
-    let (bytes, index_signature) = (file(Published::Index)?, file(Published::IndexSignature)?);
-    let text = String::from_utf8_lossy(&index_signature);
-    let index = Index::open(&bytes, &text, &config.sources.keys)
-        .context("the index that the original keeps")?;
-    if index.serial != system.serial {
+    let Installed { index, tree } = Installed::open(from, config)?;
+    if index.index.serial != system.serial {
         bail!("the index that the original keeps is that of another release");
     }
-    let tree = LocalTree::open(&from.root(), &from.top().join(FOLDER))?;
     slot.set_access(Access::ReadWrite)?;
     let directory = fs::File::open(slot.root()).context("opening the new filesystem")?;
     let mut image = server
         .filter(|server| server.chosen.bytes == release)
-        .map(|server| remote(machine, server));
+        .map(|server| (server, &server.chosen.release.image))
+        .map(|(server, image)| remote(machine, server, &image.path, image.size));
     let progress = |done, total| log.progress("cloning", done, total);
     let start = Instant::now();
     let report = install::clone(
-        &index,
+        &index.index,
         &tree,
         image.as_mut().map(|image| image as _),
         directory.as_fd(),
@@ -94,7 +139,7 @@ pub(super) fn clone(
     drop(directory);
     Complete {
         release: (&release, &signature),
-        index: &SignedIndex { index, bytes, signature: index_signature },
+        index: &index,
         cycle: CycleRecord::new(system.serial, Life::CLONED, String::new()),
         generation: system.generation,
         refused: facts.refused(),
@@ -126,14 +171,38 @@ impl Complete<'_> {
     }
 }
 
-/// The offered image, from whichever server has it.
-fn remote<'m>(machine: &'m Machine, server: &Server) -> RemoteImage<'m> {
-    let release = &server.chosen.release;
+/// The smallest of the patch files that start from an installed system, with its table. Without one, more is fetched.
+fn patch<'s>(
+    machine: &'s Machine,
+    server: &Server,
+    index: &'s Index,
+    installed: &[Installed],
+    seeds: &'s [Seed<'s>],
+) -> Option<(Patch<'s>, RemoteImage<'s>)> {
+    let fits = |file: &'s PatchFile| {
+        let from = installed.iter().position(|i| Sha256::of(&i.index.bytes) == file.index)?;
+        Some((file, seeds.get(from)?))
+    };
+    let (file, seed) = index.patches.iter().filter_map(fits).min_by_key(|(file, _)| file.size())?;
+    let folder = server.chosen.release.image.path.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let path = format!("{folder}/{}", PatchFile::name(&file.version));
+    let mut remote = remote(machine, server, &path, file.size());
+    match Patch::open(file, index, seed, &mut remote) {
+        Ok(patch) => Some((patch, remote)),
+        Err(e) => {
+            machine.log.warn(format_args!("no patches are used: {e}"));
+            None
+        }
+    }
+}
+
+/// A file of the offered release, from whichever server has it.
+fn remote<'m>(machine: &'m Machine, server: &Server, path: &str, size: u64) -> RemoteImage<'m> {
     RemoteImage::new(
         server.client.clone(),
         &server.chosen.servers,
-        &release.image.path,
-        release.image.size,
+        path,
+        size,
         Retry::default(),
         |switch| {
             machine.log.warn(format_args!(
