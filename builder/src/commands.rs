@@ -56,6 +56,7 @@ pub fn archive(cli: &Cli, tree: &Path) -> anyhow::Result<()> {
         level: cli.level,
         allow_downgrade: cli.allow_downgrade,
         created: created()?,
+        patches: cli.patches,
         threads: archive::cores(),
     };
     let summary = archive::archive(&options, &Progress::stderr())?;

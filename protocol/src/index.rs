@@ -193,7 +193,7 @@ pub struct Content {
 }
 
 /// A stored part of a sparse file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
 #[cbor(array)]
 pub struct Extent {
     /// Where it starts in the file.

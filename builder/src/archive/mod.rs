@@ -12,6 +12,7 @@ mod header;
 mod image;
 mod layout;
 mod pack;
+mod patches;
 mod pool;
 mod scan;
 mod sparse;
@@ -49,6 +50,9 @@ pub const IMAGE: &str = "system.tar.zst";
 /// The index, in the same folder.
 pub const INDEX: &str = "index.cbor.zst";
 
+/// From how many of the last images patches are made, unless something else is asked for.
+pub const PATCHES: usize = 2;
+
 /// What to archive, and what to make of it.
 pub struct ArchiveOptions<'a> {
     /// The root tree, a directory.
@@ -69,6 +73,8 @@ pub struct ArchiveOptions<'a> {
     pub allow_downgrade: bool,
     /// Now, in seconds since 1970.
     pub created: u64,
+    /// From how many of the last images with this name machines get patches.
+    pub patches: usize,
     /// How many cores to use.
     pub threads: NonZero<usize>,
 }
@@ -94,6 +100,19 @@ pub struct Summary {
     pub packed: u64,
     /// How many frames it has.
     pub frames: u64,
+    /// The patch files.
+    pub patches: Vec<PatchSummary>,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+/// A patch file that was made.
+#[derive(Debug, Clone, Serialize)]
+pub struct PatchSummary {
+    /// The version that it starts from.
+    pub from: String,
+    /// In bytes.
+    pub size: u64,
     /// How long it took.
     pub seconds: f64,
 }
@@ -133,8 +152,9 @@ pub fn archive(options: &ArchiveOptions<'_>, progress: &Progress) -> Result<Summ
     progress.begin("packing", layout.size());
     let made = make_image(options, serial, &mut tree, &layout, work.path(), progress);
     progress.finish();
-    let (written, index) = made?;
+    let (written, mut index) = made?;
     let bytes = tree_bytes(&index);
+    let patches = patches::make(options, &dist, &keys, &mut index, work.path(), progress)?;
 
     let release = Release {
         format: 1,
@@ -165,6 +185,7 @@ pub fn archive(options: &ArchiveOptions<'_>, progress: &Progress) -> Result<Summ
         tar: layout.size(),
         packed: written.size,
         frames: index.frames.len() as u64,
+        patches,
         seconds: started.elapsed().as_secs_f64(),
     })
 }

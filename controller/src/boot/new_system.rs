@@ -83,6 +83,9 @@ pub(super) fn install(
         Sources { patch: patch_file.as_mut().map(|file| file as _), image: Some(&mut image) };
     let report = install::make(&plan, sources, directory.as_fd(), &progress, &Limits::default())?;
     log.debug(format_args!("{report:?}"));
+    if let Some(why) = &report.no_patches {
+        log.warn(format_args!("the patches were not used: {why}"));
+    }
     if report.damaged.files > 0 {
         log.warn(format_args!(
             "{} files of the installed systems are not what they should be, and were fetched: {}",

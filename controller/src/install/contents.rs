@@ -5,6 +5,8 @@
 
 use std::thread;
 
+use rustix::io::Errno;
+
 use super::{
     Damage, Damaged, FrameSource, InstallError, Work,
     error::name,
@@ -12,6 +14,7 @@ use super::{
     frames::Frames,
     local::Copies,
     parts::Wanted,
+    place::Places,
     progress::Meter,
     threads::{each, joined, on_threads},
 };
@@ -38,6 +41,8 @@ pub(super) struct Contents {
     pub(super) patched: u64,
     /// Files that were not, though they should have been.
     pub(super) unpatched: usize,
+    /// Why the patch file could not be read to its end.
+    pub(super) no_patches: Option<String>,
     /// Bytes read of the patch file and of the image.
     pub(super) fetched: u64,
     pub(super) threads: usize,
@@ -73,7 +78,13 @@ impl Work<'_> {
         let mut missing = self.copy(flusher, meter, &mut contents)?;
         match (plan.from_patch(), sources.patch) {
             (Some(wanted), Some(patch)) => {
-                let failed = self.unpack(&wanted, patch, flusher, meter, &mut contents)?;
+                let failed = match self.unpack(&wanted, patch, flusher, meter, &mut contents) {
+                    Err(why) if why.is_of_source() => {
+                        contents.no_patches = Some(why.to_string());
+                        self.take_away(&plan.patched.files)?
+                    }
+                    failed => failed?,
+                };
                 contents.unpatched = failed.len();
                 contents.patched = plan.patched.bytes.saturating_sub(plan.stored_in(&failed));
                 missing.extend(failed);
@@ -93,6 +104,18 @@ impl Work<'_> {
             }
         }
         Ok(contents)
+    }
+
+    /// Takes away what was made of some files, and returns them.
+    fn take_away(self, files: &[u32]) -> Result<Vec<u32>, InstallError> {
+        let mut places = Places::new(self.root);
+        for entry in files.iter().filter_map(|number| self.plan.entry(*number)) {
+            match places.remove(&entry.path) {
+                Err(InstallError::System { error: Errno::NOENT, .. }) => {}
+                removed => removed?,
+            }
+        }
+        Ok(files.to_vec())
     }
 
     /// Copies what the plan takes from local trees, and returns what is damaged there.

@@ -63,6 +63,8 @@ pub struct Report {
     pub patched: u64,
     /// Files that should have been, and were taken from the image.
     pub unpatched: usize,
+    /// Why the patch file could not be read to its end.
+    pub no_patches: Option<String>,
     /// Bytes that were read of the patch file and of the image.
     pub fetched: u64,
     /// Threads that worked at once on the content of files.
@@ -162,8 +164,9 @@ impl Work<'_> {
     fn all(self, sources: Sources<'_>, meter: &Meter<'_>) -> Result<Report, InstallError> {
         let mut times = Times::default();
         timed(&mut times.directories, || self.directories())?;
-        let Contents { damaged, copied, patched, unpatched, fetched, threads, fetched_again } =
-            timed(&mut times.files, || self.contents(sources, meter))?;
+        let contents = timed(&mut times.files, || self.contents(sources, meter))?;
+        let Contents { damaged, copied, patched, unpatched, no_patches, .. } = contents;
+        let Contents { fetched, threads, fetched_again, .. } = contents;
         timed(&mut times.nodes, || self.nodes())?;
         timed(&mut times.metadata, || self.finish_directories())?;
         timed(&mut times.sync, || syncfs(self.root)).map_err(InstallError::system("sync", b""))?;
@@ -173,6 +176,7 @@ impl Work<'_> {
             copied,
             patched,
             unpatched,
+            no_patches,
             fetched,
             threads,
             fetched_again,

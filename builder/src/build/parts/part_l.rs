@@ -26,6 +26,7 @@ pub(in crate::build) fn mark(
         level: publish.level,
         allow_downgrade: publish.allow_downgrade,
         created: publish.created,
+        patches: publish.patches,
         threads: archive::cores(),
     };
     Ok(archive::archive(&options, progress)?)
