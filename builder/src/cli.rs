@@ -5,6 +5,7 @@ use std::{ffi::OsString, path::PathBuf};
 use clap::{ArgGroup, Parser, ValueEnum};
 
 use crate::{
+    archive,
     build::{Base, loops::OnFailure},
     initramfs,
 };
@@ -58,6 +59,9 @@ pub struct Cli {
     /// zstd level of the image
     #[arg(long, value_name = "LEVEL", default_value_t = 3, value_parser = clap::value_parser!(i32).range(1..=22))]
     pub level: i32,
+    /// From how many of the last images patches are made
+    #[arg(long, value_name = "K", default_value_t = archive::PATCHES)]
+    pub patches: usize,
     /// Let machines that have a higher serial take this release
     #[arg(long)]
     pub allow_downgrade: bool,

@@ -68,6 +68,7 @@ pub fn archive(cli: &Cli, tree: &Path) -> anyhow::Result<()> {
             }
         },
         created: created()?,
+        patches: cli.patches,
         threads: archive::cores(),
     };
     let summary = archive::archive(&options, &Progress::stderr())?;

@@ -8,6 +8,7 @@ pub mod initramfs;
 pub mod keys;
 pub mod lock;
 pub mod password;
+pub mod patch;
 pub mod progress;
 pub mod publish;
 pub mod secrets;

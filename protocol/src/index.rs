@@ -13,6 +13,8 @@ use minicbor::{Decode, Encode};
 
 use crate::{
     Serial, Sha256,
+    patch::{MAX_TABLE, PatchFile},
+    release::is_safe_path,
     sign::{self, Keys, Kind as SignedKind, Signature},
 };
 
@@ -56,9 +58,13 @@ pub struct Index {
     /// In the order of the file, without gaps.
     #[n(5)]
     pub frames: Vec<Frame>,
+    /// What makes this image out of older ones. Programs that do not know of patches pass over this.
+    #[n(6)]
+    #[cbor(default)]
+    pub patches: Vec<PatchFile>,
 }
 
-/// One frame of `system.tar.zst`.
+/// One frame of `system.tar.zst` or of a patch file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 #[cbor(array)]
 pub struct Frame {
@@ -71,6 +77,13 @@ pub struct Frame {
     /// Of the packed bytes.
     #[n(2)]
     pub sha256: Sha256,
+}
+
+impl Frame {
+    /// Whether these are its packed bytes.
+    pub fn is(&self, packed: &[u8]) -> bool {
+        packed.len() == self.packed as usize && Sha256::of(packed) == self.sha256
+    }
 }
 
 /// A frame, and where it is.
@@ -180,7 +193,7 @@ pub struct Content {
 }
 
 /// A stored part of a sparse file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
 #[cbor(array)]
 pub struct Extent {
     /// Where it starts in the file.
@@ -232,6 +245,14 @@ pub enum Error {
         /// What is wrong.
         why: &'static str,
     },
+    /// A patch that must not be.
+    #[error("the patch from version {version} {why}: publish the image again")]
+    Patch {
+        /// The version that it is from.
+        version: String,
+        /// What is wrong.
+        why: &'static str,
+    },
     /// A frame that must not be.
     #[error("frame {number} of the index {why}")]
     Frame {
@@ -279,13 +300,7 @@ impl Index {
 
     /// Each frame with its place, in order.
     pub fn placed_frames(&self) -> impl Iterator<Item = PlacedFrame> + '_ {
-        self.frames.iter().scan((0, 0), |(packed, unpacked), frame| {
-            let placed =
-                PlacedFrame { packed_offset: *packed, unpacked_offset: *unpacked, frame: *frame };
-            *packed += u64::from(frame.packed);
-            *unpacked += u64::from(frame.unpacked);
-            Some(placed)
-        })
+        placed(&self.frames)
     }
 
     /// The length of the unpacked tar.
@@ -305,18 +320,19 @@ impl Index {
         if self.format != FORMAT {
             return Err(Error::Format(self.format));
         }
-        for (number, frame) in self.frames.iter().enumerate() {
-            let why = match frame {
-                Frame { unpacked: 0, .. } | Frame { packed: 0, .. } => "is empty",
-                // zstd stores what it cannot compress, in a little more than its size.
-                Frame { unpacked, packed, .. }
-                    if *unpacked > MAX_FRAME || *packed > MAX_FRAME + (MAX_FRAME >> 7) =>
-                {
-                    "is too large"
-                }
-                _ => continue,
-            };
-            return Err(Error::Frame { number, why });
+        check_frames(&self.frames)?;
+        for patch in &self.patches {
+            check_frames(&patch.frames)?;
+            let wrong = |why| Err(Error::Patch { version: patch.version.clone(), why });
+            if !is_safe_path(&patch.version, 1) {
+                return wrong("has no version that a file can be named after");
+            }
+            if patch.table == 0
+                || patch.table > MAX_TABLE
+                || patch.table as usize > patch.frames.len()
+            {
+                return wrong("has no table, or too large a one");
+            }
         }
         let end = self.unpacked_size();
         let mut is_directory: HashMap<&[u8], bool> = HashMap::with_capacity(self.entries.len());
@@ -391,6 +407,34 @@ impl Index {
         }
         Ok(())
     }
+}
+
+/// Each of some frames that follow each other, with its place.
+pub(crate) fn placed(frames: &[Frame]) -> impl Iterator<Item = PlacedFrame> + '_ {
+    frames.iter().scan((0, 0), |(packed, unpacked), frame| {
+        let placed =
+            PlacedFrame { packed_offset: *packed, unpacked_offset: *unpacked, frame: *frame };
+        *packed += u64::from(frame.packed);
+        *unpacked += u64::from(frame.unpacked);
+        Some(placed)
+    })
+}
+
+fn check_frames(frames: &[Frame]) -> Result<(), Error> {
+    for (number, frame) in frames.iter().enumerate() {
+        let why = match frame {
+            Frame { unpacked: 0, .. } | Frame { packed: 0, .. } => "is empty",
+            // zstd stores what it cannot compress, in a little more than its size.
+            Frame { unpacked, packed, .. }
+                if *unpacked > MAX_FRAME || *packed > MAX_FRAME + (MAX_FRAME >> 7) =>
+            {
+                "is too large"
+            }
+            _ => continue,
+        };
+        return Err(Error::Frame { number, why });
+    }
+    Ok(())
 }
 
 fn check_path(path: &[u8], root: bool) -> Result<(), &'static str> {

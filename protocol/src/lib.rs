@@ -9,6 +9,7 @@
 pub mod config;
 pub mod digest;
 pub mod index;
+pub mod patch;
 pub mod release;
 pub mod sign;
 

@@ -66,6 +66,7 @@ fn index(entries: impl IntoIterator<Item = Entry>) -> Index {
         serial: Serial(7),
         entries: [directory("")].into_iter().chain(entries).collect(),
         frames: vec![frame(600), frame(400)],
+        patches: vec![],
     }
 }
 

@@ -95,6 +95,33 @@ impl Dist {
         Ok(serials)
     }
 
+    /// The folders of the last `most` images with this name that a known key signed, the newest first.
+    pub(super) fn last_images(
+        &self,
+        name: &str,
+        keys: &Keys,
+        most: usize,
+    ) -> Result<Vec<PathBuf>, Error> {
+        let images = self.path.join("images");
+        let listing = |source| Error::write("listing", &images)(source);
+        let mut found = Vec::new();
+        for folder in fs::read_dir(&images).map_err(listing)? {
+            let folder = folder.map_err(listing)?;
+            if !folder.file_name().to_string_lossy().starts_with(&format!("{name}-")) {
+                continue;
+            }
+            let path = folder.path();
+            let Ok(Some(text)) = read(&path.join("index.cbor.zst.minisig"), MAX_SIGNATURE) else {
+                continue;
+            };
+            let signature = String::from_utf8_lossy(&text).parse::<Signature>();
+            let claim = signature.and_then(|s| s.claim(Kind::Index, keys));
+            found.extend(claim.map(|claim| (claim.serial, path)));
+        }
+        found.sort_unstable();
+        Ok(found.into_iter().rev().map(|(_, path)| path).take(most).collect())
+    }
+
     /// The folder of an image, relative to DIST, which must not be there yet.
     pub(super) fn new_image(&self, name: &str, version: &str) -> Result<String, Error> {
         let relative = format!("images/{name}-{version}");

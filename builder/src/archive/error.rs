@@ -4,7 +4,7 @@ use std::{io, path::PathBuf};
 
 use gse_protocol::{index, release};
 
-use crate::keys;
+use crate::{keys, patch};
 
 /// Why there is no new release. Whatever it is, what was published before is untouched.
 #[derive(Debug, thiserror::Error)]
@@ -96,6 +96,12 @@ pub enum Error {
     /// The index did not come out right.
     #[error("making the index")]
     Index(#[from] index::Error),
+    /// The image that was just made cannot be read.
+    #[error(transparent)]
+    Image(#[from] patch::ImageError),
+    /// Making patches.
+    #[error(transparent)]
+    Patch(#[from] patch::PackError),
     /// Signing.
     #[error(transparent)]
     Key(#[from] keys::Error),

@@ -12,6 +12,7 @@ mod header;
 mod image;
 mod layout;
 mod pack;
+mod patches;
 mod pool;
 mod scan;
 mod sparse;
@@ -54,6 +55,9 @@ pub const KERNEL: &str = "vmlinuz";
 /// Its initramfs.
 pub const INITRAMFS: &str = "initramfs.img";
 
+/// From how many of the last images patches are made, unless something else is asked for.
+pub const PATCHES: usize = 2;
+
 /// What to archive, and what to make of it.
 pub struct ArchiveOptions<'a> {
     /// The root tree, a directory.
@@ -76,6 +80,8 @@ pub struct ArchiveOptions<'a> {
     pub kernel: Option<[&'a Path; 2]>,
     /// Now, in seconds since 1970.
     pub created: u64,
+    /// From how many of the last images with this name machines get patches.
+    pub patches: usize,
     /// How many cores to use.
     pub threads: NonZero<usize>,
 }
@@ -101,6 +107,19 @@ pub struct Summary {
     pub packed: u64,
     /// How many frames it has.
     pub frames: u64,
+    /// The patch files.
+    pub patches: Vec<PatchSummary>,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+/// A patch file that was made.
+#[derive(Debug, Clone, Serialize)]
+pub struct PatchSummary {
+    /// The version that it starts from.
+    pub from: String,
+    /// In bytes.
+    pub size: u64,
     /// How long it took.
     pub seconds: f64,
 }
@@ -140,8 +159,9 @@ pub fn archive(options: &ArchiveOptions<'_>, progress: &Progress) -> Result<Summ
     progress.begin("packing", layout.size());
     let made = make_image(options, serial, &mut tree, &layout, work.path(), progress);
     progress.finish();
-    let (written, index) = made?;
+    let (written, mut index) = made?;
     let bytes = tree_bytes(&index);
+    let patches = patches::make(options, &dist, &keys, &mut index, work.path(), progress)?;
 
     let release = Release {
         format: 1,
@@ -173,6 +193,7 @@ pub fn archive(options: &ArchiveOptions<'_>, progress: &Progress) -> Result<Summ
         tar: layout.size(),
         packed: written.size,
         frames: index.frames.len() as u64,
+        patches,
         seconds: started.elapsed().as_secs_f64(),
     })
 }
@@ -236,6 +257,7 @@ fn make_image(
         serial,
         entries: std::mem::take(&mut tree.entries),
         frames: packed.frames,
+        patches: Vec::new(),
     };
     index.check()?;
     Ok((written, index))

@@ -127,6 +127,7 @@ fn publish(cli: &Cli, version: &str) -> anyhow::Result<Publish> {
         older_keys,
         level: cli.level,
         allow_downgrade: cli.allow_downgrade,
+        patches: cli.patches,
         created: created()?,
     })
 }

@@ -85,6 +85,8 @@ pub struct Publish {
     pub level: i32,
     /// See [`crate::archive::ArchiveOptions::allow_downgrade`].
     pub allow_downgrade: bool,
+    /// See [`crate::archive::ArchiveOptions::patches`].
+    pub patches: usize,
     /// Now, in seconds since 1970.
     pub created: u64,
 }

@@ -52,6 +52,7 @@ impl Lab {
             allow_downgrade: false,
             kernel: None,
             created: 1_700_000_000,
+            patches: 0,
             threads: NonZero::new(3).unwrap(),
         }
     }

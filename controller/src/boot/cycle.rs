@@ -211,8 +211,13 @@ impl<'a> Course<'a> {
         let mut slot = self.slots.take(id)?;
         let device = slot.device().display();
         self.machine.log.info(format_args!("installing {name} {version} into {device}"));
+        let others = self.slots.take_systems(&self.facts, id);
+        let seeds = others.iter().map(|(_, other)| other).collect::<Vec<_>>();
         let past = Past::of(&self.facts, &self.slots);
-        new_system::install(self.machine, server, index, past, &mut slot)?;
+        new_system::install(self.machine, self.config, server, index, past, &seeds, &mut slot)?;
+        for (other, open) in others {
+            self.slots.put_back(other, open);
+        }
         self.slots.put_back(id, slot);
         Ok(())
     }

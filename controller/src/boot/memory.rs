@@ -92,7 +92,7 @@ impl Choice {
         let size = files(index.index()) + CONFIGURED;
         let data = format!("mode=0755,nr_inodes=0,size={size}");
         mount::mount(Path::new("tmpfs"), root, "tmpfs", MountFlags::empty(), &data)?;
-        let unpack = || new_system::unpack(machine, server, &index, root);
+        let unpack = || new_system::unpack(machine, config, server, &index, &[], root);
         machine.log.phase("new system", unpack)?;
         let (over, left_alone) = start::configure(machine, config, root, root, false);
         let handover = start::handover(machine, config);
@@ -207,7 +207,8 @@ mod tests {
         ] {
             let (name, version) = (String::new(), String::new());
             let (format, serial, frames) = (FORMAT, Serial(1), vec![]);
-            let index = Index { format, name, version, serial, entries, frames };
+            let patches = vec![];
+            let index = Index { format, name, version, serial, entries, frames, patches };
             assert_eq!(files(&index), expected);
         }
     }

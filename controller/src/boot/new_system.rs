@@ -1,9 +1,11 @@
-//! Phase 5: a system made in a blank slot, out of the server's image or another slot.
+//! Phase 5: a system made in a blank slot, out of what other slots have of it and the server's image.
 
 use std::{fs, os::fd::AsFd as _, path::Path, time::Instant};
 
 use anyhow::{Context as _, Result, bail};
-use gse_protocol::{Index, Sha256, config::Bundle, index::MAX_PACKED, sign::MAX_SIGNATURE};
+use gse_protocol::{
+    Index, Sha256, config::Bundle, index::MAX_PACKED, patch::PatchFile, sign::MAX_SIGNATURE,
+};
 
 use super::{Machine, online::Server, slots::Slots};
 use crate::{
@@ -14,7 +16,8 @@ use crate::{
     },
     facts::{Facts, Life, System},
     fetch::{RemoteImage, Retry},
-    install::{self, Limits, LocalTree},
+    install::{self, Limits, LocalTree, Patch, Plan, Seed, Sources},
+    log::reason,
 };
 
 /// An image index, with the bytes that were signed.
@@ -45,17 +48,42 @@ impl<'a> Past<'a> {
     }
 }
 
-/// Makes the offered system in `slot`, which is blank. Until its record says complete, it is worth nothing.
+/// A system that is on this machine: its files, and what they should be.
+struct Installed {
+    index: SignedIndex,
+    origin: Origin,
+    tree: LocalTree,
+}
+
+impl Installed {
+    fn open(slot: &OpenSlot<'_>, config: &Bundle) -> Result<Self> {
+        let records = Records::open(slot.top())?.context("the system has no records")?;
+        let missing = "a file of the system's records is missing";
+        let file = |which| records.published(which)?.context(missing);
+        let origin = records.slot()?.context(missing)?.origin;
+        let (bytes, signature) = (file(Published::Index)?, file(Published::IndexSignature)?);
+        let text = String::from_utf8_lossy(&signature);
+        let index = Index::open(&bytes, &text, &origin.with(&config.sources.keys))
+            .context("the index that the system keeps")?;
+        let tree = LocalTree::open(&slot.root(), &slot.top().join(FOLDER))?;
+        Ok(Self { index: SignedIndex { index, bytes, signature }, origin, tree })
+    }
+}
+
+/// Makes the offered system in `slot`, which is blank, with what `others` have of it. Until its record says complete,
+/// it is worth nothing.
 pub(super) fn install(
     machine: &Machine,
+    config: &Bundle,
     server: &Server,
     index: &SignedIndex,
     past: Past<'_>,
+    others: &[&OpenSlot<'_>],
     slot: &mut OpenSlot<'_>,
 ) -> Result<()> {
     let chosen = &server.chosen;
     slot.set_access(Access::ReadWrite)?;
-    unpack(machine, server, index, &slot.root())?;
+    unpack(machine, config, server, index, others, &slot.root())?;
     Complete {
         release: (&chosen.bytes, chosen.signature.as_bytes()),
         index,
@@ -66,21 +94,48 @@ pub(super) fn install(
     .write(slot)
 }
 
-/// Makes the tree of the offered system in `root`, which is empty.
+/// Makes the tree of the offered system in `root`, which is empty, with what `others` have of it.
 pub(super) fn unpack(
     machine: &Machine,
+    config: &Bundle,
     server: &Server,
     index: &SignedIndex,
+    others: &[&OpenSlot<'_>],
     root: &Path,
 ) -> Result<()> {
     let log = machine.log.as_ref();
+    let mut installed = Vec::new();
+    for other in others {
+        match Installed::open(other, config) {
+            Ok(system) => installed.push(system),
+            Err(e) => log.warn(format_args!(
+                "nothing is taken from {}: {}",
+                other.device().display(),
+                reason(&e)
+            )),
+        }
+    }
+    let seeds: Vec<_> = installed.iter().map(|i| Seed::new(&i.tree, &i.index.index)).collect();
+    let (patch, mut patch_file) = patch(machine, server, &index.index, &installed, &seeds).unzip();
+    let plan = Plan::new(&index.index, &seeds, patch.as_ref())?;
+    log.info(plan.costs());
+
     let directory = fs::File::open(root).context("opening the new filesystem")?;
     let mut image = remote_image(machine, server);
-    let total = index.index.packed_size();
-    let progress = |done| log.progress("installing", done, total);
-    let limits = Limits::default();
-    let report = install::install(&index.index, &mut image, directory.as_fd(), &progress, &limits)?;
+    let progress = |done, total| log.progress("installing", done, total);
+    let sources =
+        Sources { patch: patch_file.as_mut().map(|file| file as _), image: Some(&mut image) };
+    let report = install::make(&plan, sources, directory.as_fd(), &progress, &Limits::default())?;
     log.debug(format_args!("{report:?}"));
+    if let Some(why) = &report.no_patches {
+        log.warn(format_args!("the patches were not used: {why}"));
+    }
+    if report.damaged.files > 0 {
+        log.warn(format_args!(
+            "{} files of the installed systems are not what they should be, and were fetched: {}",
+            report.damaged.files, report.damaged
+        ));
+    }
     Ok(())
 }
 
@@ -98,16 +153,11 @@ pub(super) fn clone(
     let records = Records::open(from.top())?.context("the original has no records")?;
     let file =
         |which| records.published(which)?.context("a file of the original's records is missing");
-    let origin = records.slot()?.context("a file of the original's records is missing")?.origin;
     let (release, signature) = (file(Published::Release)?, file(Published::ReleaseSignature)?);
-    let (bytes, index_signature) = (file(Published::Index)?, file(Published::IndexSignature)?);
-    let text = String::from_utf8_lossy(&index_signature);
-    let index = Index::open(&bytes, &text, &origin.with(&config.sources.keys))
-        .context("the index that the original keeps")?;
-    if index.serial != system.serial {
+    let Installed { index, origin, tree } = Installed::open(from, config)?;
+    if index.index.serial != system.serial {
         bail!("the index that the original keeps is that of another release");
     }
-    let tree = LocalTree::open(&from.root(), &from.top().join(FOLDER))?;
     slot.set_access(Access::ReadWrite)?;
     let directory = fs::File::open(slot.root()).context("opening the new filesystem")?;
     let mut image = server
@@ -116,7 +166,7 @@ pub(super) fn clone(
     let progress = |done, total| log.progress("cloning", done, total);
     let start = Instant::now();
     let report = install::clone(
-        &index,
+        &index.index,
         &tree,
         image.as_mut().map(|image| image as _),
         directory.as_fd(),
@@ -127,7 +177,7 @@ pub(super) fn clone(
     drop(directory);
     Complete {
         release: (&release, &signature),
-        index: &SignedIndex { index, bytes, signature: index_signature },
+        index: &index,
         cycle: CycleRecord::new(system.serial, Life::CLONED, String::new()),
         generation: system.generation,
         past: Past { origin: &origin, ..past },
@@ -168,6 +218,31 @@ impl Complete<'_> {
 fn remote_image<'m>(machine: &'m Machine, server: &Server) -> RemoteImage<'m> {
     let image = &server.chosen.release.image;
     remote(machine, server, &image.path, image.size)
+}
+
+/// The smallest of the patch files that start from an installed system, with its table. Without one, more is fetched.
+fn patch<'s>(
+    machine: &'s Machine,
+    server: &Server,
+    index: &'s Index,
+    installed: &[Installed],
+    seeds: &'s [Seed<'s>],
+) -> Option<(Patch<'s>, RemoteImage<'s>)> {
+    let fits = |file: &'s PatchFile| {
+        let from = installed.iter().position(|i| Sha256::of(&i.index.bytes) == file.index)?;
+        Some((file, seeds.get(from)?))
+    };
+    let (file, seed) = index.patches.iter().filter_map(fits).min_by_key(|(file, _)| file.size())?;
+    let folder = server.chosen.release.image.path.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let path = format!("{folder}/{}", PatchFile::name(&file.version));
+    let mut remote = remote(machine, server, &path, file.size());
+    match Patch::open(file, index, seed, &mut remote) {
+        Ok(patch) => Some((patch, remote)),
+        Err(e) => {
+            machine.log.warn(format_args!("no patches are used: {e}"));
+            None
+        }
+    }
 }
 
 /// A published file, from whichever server has it.

@@ -203,6 +203,19 @@ impl<'m> Slots<'m> {
         }
     }
 
+    /// The mounts of all systems but the one in `not`, SYSFS first. One that cannot be mounted is left out.
+    pub(super) fn take_systems(
+        &mut self,
+        facts: &Facts,
+        not: SlotId,
+    ) -> Vec<(SlotId, OpenSlot<'m>)> {
+        let systems = [Role::System, Role::Backup, Role::Deprived]
+            .into_iter()
+            .flat_map(|role| facts.with_role(role))
+            .filter(|(id, slot)| *id != not && slot.system().is_some());
+        systems.filter_map(|(id, _)| Some((id, self.take(id).ok()?))).collect()
+    }
+
     /// Keeps a slot's mount for the next who needs it.
     pub(super) fn put_back(&mut self, id: SlotId, open: OpenSlot<'m>) {
         self.open.insert(id.0, open);

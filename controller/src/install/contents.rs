@@ -1,18 +1,20 @@
 //! The content of all files, from one source after the other.
 //!
-//! Each source gives the files that the plan says. What a local tree turns out not to have any more is
-//! the image's to give, so that comes last.
+//! Each source gives the files that the plan says. What a local tree turns out not to have any more, and what
+//! did not come out of its patch as it should, is the image's to give, so that comes last.
 
 use std::thread;
 
+use rustix::io::Errno;
+
 use super::{
-    Damage, Damaged, FrameSource, InstallError, LocalTree, Work,
+    Damage, Damaged, FrameSource, InstallError, Work,
     error::name,
     flush::Flusher,
     frames::Frames,
     local::Copies,
     parts::Wanted,
-    plan::Source,
+    place::Places,
     progress::Meter,
     threads::{each, joined, on_threads},
 };
@@ -20,30 +22,29 @@ use super::{
 /// How many neighbours a thread copies at once.
 const FILES: usize = 8;
 
-/// What there is to take content from.
-pub(super) enum Sources<'t, 'i> {
-    /// An image.
-    Image(&'i mut dyn FrameSource),
-    /// A local tree, and an image for what is damaged there.
-    Tree(&'t LocalTree, Option<&'i mut dyn FrameSource>),
-}
-
-impl Sources<'_, '_> {
-    /// The cheapest.
-    pub(super) fn first(&self) -> Source {
-        match self {
-            Self::Image(_) => Source::Frames,
-            Self::Tree(..) => Source::Local,
-        }
-    }
+/// What is fetched from a server, or wherever an image is.
+#[derive(Default)]
+pub struct Sources<'s> {
+    /// The patch file that the plan was made with.
+    pub patch: Option<&'s mut dyn FrameSource>,
+    /// The image.
+    pub image: Option<&'s mut dyn FrameSource>,
 }
 
 /// What was done for the content.
 #[derive(Default)]
 pub(super) struct Contents {
     pub(super) damaged: Damaged,
-    /// Bytes out of the local tree.
+    /// Bytes out of local trees.
     pub(super) copied: u64,
+    /// Bytes made with patches.
+    pub(super) patched: u64,
+    /// Files that were not, though they should have been.
+    pub(super) unpatched: usize,
+    /// Why the patch file could not be read to its end.
+    pub(super) no_patches: Option<String>,
+    /// Bytes read of the patch file and of the image.
+    pub(super) fetched: u64,
     pub(super) threads: usize,
     pub(super) fetched_again: u64,
 }
@@ -52,7 +53,7 @@ impl Work<'_> {
     /// Makes all files that have content.
     pub(super) fn contents(
         self,
-        sources: Sources<'_, '_>,
+        sources: Sources<'_>,
         meter: &Meter<'_>,
     ) -> Result<Contents, InstallError> {
         let flusher = Flusher::default();
@@ -65,70 +66,99 @@ impl Work<'_> {
         })
     }
 
+    /// Out of each source what the plan takes from it. What one turns out not to have, the image gives.
     fn from(
         self,
-        sources: Sources<'_, '_>,
+        sources: Sources<'_>,
         flusher: &Flusher,
         meter: &Meter<'_>,
     ) -> Result<Contents, InstallError> {
-        let index = self.plan.index;
-        let (tree, image) = match sources {
-            Sources::Image(image) => {
-                let wanted = Wanted::whole(index, &self.plan.frames.files);
-                return self.unpack(&wanted, image, flusher, meter, Contents::default());
+        let plan = self.plan;
+        let mut contents = Contents::default();
+        let mut missing = self.copy(flusher, meter, &mut contents)?;
+        match (plan.from_patch(), sources.patch) {
+            (Some(wanted), Some(patch)) => {
+                let failed = match self.unpack(&wanted, patch, flusher, meter, &mut contents) {
+                    Err(why) if why.is_of_source() => {
+                        contents.no_patches = Some(why.to_string());
+                        self.take_away(&plan.patched.files)?
+                    }
+                    failed => failed?,
+                };
+                contents.unpatched = failed.len();
+                contents.patched = plan.patched.bytes.saturating_sub(plan.stored_in(&failed));
+                missing.extend(failed);
             }
-            Sources::Tree(tree, image) => (tree, image),
-        };
-        let (contents, damaged) = self.copy(tree, flusher, meter)?;
-        match image {
-            _ if damaged.is_empty() => Ok(contents),
-            None => Err(InstallError::Damaged(contents.damaged)),
+            (Some(_), None) => missing.extend(&plan.patched.files),
+            (None, _) => {}
+        }
+        missing.extend(&plan.frames.files);
+        missing.sort_unstable();
+        match sources.image {
+            // An image without files has nothing but headers.
+            _ if missing.is_empty() => {}
+            None => return Err(InstallError::Damaged(contents.damaged)),
             Some(image) => {
-                let wanted = Wanted::only(index, &damaged);
-                self.unpack(&wanted, image, flusher, meter, contents)
+                let wanted = plan.from_image(&missing);
+                self.unpack(&wanted, image, flusher, meter, &mut contents)?;
             }
         }
+        Ok(contents)
     }
 
-    /// Copies what the plan takes from the local tree, and says which files are damaged there.
+    /// Takes away what was made of some files, and returns them.
+    fn take_away(self, files: &[u32]) -> Result<Vec<u32>, InstallError> {
+        let mut places = Places::new(self.root);
+        for entry in files.iter().filter_map(|number| self.plan.entry(*number)) {
+            match places.remove(&entry.path) {
+                Err(InstallError::System { error: Errno::NOENT, .. }) => {}
+                removed => removed?,
+            }
+        }
+        Ok(files.to_vec())
+    }
+
+    /// Copies what the plan takes from local trees, and returns what is damaged there.
     fn copy(
         self,
-        tree: &LocalTree,
         flusher: &Flusher,
         meter: &Meter<'_>,
-    ) -> Result<(Contents, Vec<u32>), InstallError> {
+        contents: &mut Contents,
+    ) -> Result<Vec<u32>, InstallError> {
         let local = &self.plan.local;
+        if local.files.is_empty() {
+            return Ok(Vec::new());
+        }
         let threads = self.limits.cores.get();
         meter.expect(local.bytes);
-        let copies = Copies::new(self.plan, tree, self.root, self.metadata, flusher, meter);
+        let copies = Copies::new(self.plan, self.root, self.metadata, flusher, meter);
         each(threads, FILES, &local.files, || copies.worker())?;
         let damaged = copies.damaged();
         let numbers: Vec<u32> = damaged.iter().map(|(number, _)| *number).collect();
-        let lost = self.plan.stored_in(&numbers);
-        let contents = Contents {
-            damaged: self.named(&damaged),
-            copied: local.bytes.saturating_sub(lost),
-            threads,
-            fetched_again: 0,
-        };
-        Ok((contents, numbers))
+        contents.damaged = self.named(&damaged);
+        contents.copied = local.bytes.saturating_sub(self.plan.stored_in(&numbers));
+        contents.threads = threads;
+        Ok(numbers)
     }
 
-    /// Takes files out of the image.
+    /// Makes files out of frames, and returns those that did not come out right.
     fn unpack(
         self,
         wanted: &Wanted<'_>,
-        image: &mut dyn FrameSource,
+        source: &mut dyn FrameSource,
         flusher: &Flusher,
         meter: &Meter<'_>,
-        before: Contents,
-    ) -> Result<Contents, InstallError> {
+        contents: &mut Contents,
+    ) -> Result<Vec<u32>, InstallError> {
         let threads = wanted.workers(self.limits);
         meter.expect(wanted.packed());
-        let frames = Frames::new(wanted, image, self.root, self.metadata, meter);
+        source.expect(wanted.runs());
+        let frames = Frames::new(wanted, source, self.root, self.metadata, meter);
         on_threads(threads, || frames.work(flusher))?;
-        let fetched_again = frames.fetched_again();
-        Ok(Contents { threads: threads.max(before.threads), fetched_again, ..before })
+        contents.threads = threads.max(contents.threads);
+        contents.fetched += wanted.packed();
+        contents.fetched_again += frames.fetched_again();
+        Ok(frames.failed())
     }
 
     fn named(self, damaged: &[(u32, Damage)]) -> Damaged {

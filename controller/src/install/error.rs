@@ -106,6 +106,11 @@ impl InstallError {
         move |error| Self::System { doing, path: name(path), error }
     }
 
+    /// Whether what was fetched, or could not be, is to blame.
+    pub(super) fn is_of_source(&self) -> bool {
+        matches!(self, Self::Source(_) | Self::Frame { .. } | Self::Unpack { .. })
+    }
+
     /// Whether the filesystem ran out of space, rather than of room for one attribute.
     pub(super) fn is_full(&self) -> bool {
         let full = matches!(self, Self::System { error: Errno::NOSPC | Errno::DQUOT, .. });

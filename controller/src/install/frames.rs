@@ -6,7 +6,7 @@
 //! read than can be written.
 
 use std::{
-    ops::Range,
+    borrow::Cow,
     os::fd::{AsFd as _, BorrowedFd},
     sync::{
         Arc, Mutex, PoisonError,
@@ -28,6 +28,7 @@ use super::{
     flush::Flusher,
     metadata::Metadata,
     parts::{Part, Wanted},
+    patch::Bases,
     place::Places,
     progress::Meter,
 };
@@ -40,6 +41,8 @@ pub(super) struct Frames<'a> {
     source: Mutex<Reader<'a>>,
     chain: Chain,
     again: AtomicU64,
+    /// What did not come out of its patch as it should.
+    failed: Mutex<Vec<u32>>,
     meter: &'a Meter<'a>,
 }
 
@@ -55,6 +58,8 @@ struct Worker<'f, 'a> {
     packed: Vec<u8>,
     unpacked: Vec<u8>,
     zstd: zstd::bulk::Decompressor<'static>,
+    /// To make files from, if the frames are those of a patch file.
+    bases: Option<Bases<'a>>,
 }
 
 impl<'a> Frames<'a> {
@@ -72,6 +77,7 @@ impl<'a> Frames<'a> {
             source: Mutex::new(Reader { image, next: 0 }),
             chain: Chain::default(),
             again: AtomicU64::new(0),
+            failed: Mutex::default(),
             meter,
         }
     }
@@ -81,21 +87,42 @@ impl<'a> Frames<'a> {
         self.again.load(Ordering::Relaxed)
     }
 
+    /// The files that were not made, because their patches or what those start from are wrong.
+    pub(super) fn failed(self) -> Vec<u32> {
+        self.failed.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the file came out right. If not, that is an error, unless it was made with a patch.
+    fn check(
+        &self,
+        number: u32,
+        entry: &Entry,
+        content: &Content,
+        found: Sha256,
+    ) -> Result<bool, InstallError> {
+        if found == content.sha256 {
+            return Ok(true);
+        }
+        if self.wanted.patch.is_none() {
+            let path = name(&entry.path);
+            return Err(InstallError::Content { path, expected: content.sha256, found });
+        }
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).push(number);
+        Ok(false)
+    }
+
     /// The work of one thread: frames until there are none left, or until a thread has failed.
     pub(super) fn work(&self, flusher: &Flusher) -> Result<(), InstallError> {
         let mut stop = StopOnFailure { chain: &self.chain, done: false };
         let largest = |of: fn(&PlacedFrame) -> u32| self.wanted.largest(of) as usize;
-        let zstd = zstd::bulk::Decompressor::new().map_err(|e| InstallError::Unpack {
-            number: 0,
-            expected: 0,
-            why: e.to_string(),
-        })?;
+        let zstd = decompressor()?;
         let mut worker = Worker {
             shared: self,
             places: Places::new(self.root),
             packed: Vec::with_capacity(largest(|f| f.frame.packed)),
             unpacked: Vec::with_capacity(largest(|f| f.frame.unpacked)),
             zstd,
+            bases: self.wanted.patch.map(|patch| Bases::new(patch.seed)),
         };
         while let Some(unpacked) = worker.frame()? {
             flusher.wrote(unpacked);
@@ -109,7 +136,7 @@ impl Worker<'_, '_> {
     /// One frame; how many bytes were in it, or `None` if there are no more.
     fn frame(&mut self) -> Result<Option<u64>, InstallError> {
         let Some((number, frame)) = self.read()? else { return Ok(None) };
-        self.unpack(number, &frame)?;
+        unpack(&mut self.zstd, number, &frame, &self.packed, &mut self.unpacked)?;
         let unpacked = std::mem::take(&mut self.unpacked);
         let written = self.files(&frame, &unpacked);
         self.unpacked = unpacked;
@@ -132,53 +159,34 @@ impl Worker<'_, '_> {
             reader.next += 1;
             (*number, *frame, reader.image.read_frame(frame, None, &mut self.packed)?)
         };
-        if self.is_right(&frame) {
+        if frame.frame.is(&self.packed) {
             return Ok(Some((number, frame)));
         }
         shared.again.fetch_add(1, Ordering::Relaxed);
         let mut reader = shared.source.lock().unwrap_or_else(PoisonError::into_inner);
         reader.image.read_frame(&frame, Some(origin), &mut self.packed)?;
         drop(reader);
-        if self.is_right(&frame) {
+        if frame.frame.is(&self.packed) {
             Ok(Some((number, frame)))
         } else {
             Err(InstallError::Frame { number })
         }
     }
 
-    fn is_right(&self, frame: &PlacedFrame) -> bool {
-        self.packed.len() == frame.frame.packed as usize
-            && Sha256::of(&self.packed) == frame.frame.sha256
-    }
-
-    fn unpack(&mut self, number: usize, frame: &PlacedFrame) -> Result<(), InstallError> {
-        let expected = frame.frame.unpacked;
-        let failed = |why: String| InstallError::Unpack { number, expected, why };
-        // The buffer's capacity is what bounds the output.
-        self.unpacked.clear();
-        self.unpacked.reserve_exact(expected as usize);
-        let length = self
-            .zstd
-            .decompress_to_buffer(&self.packed, &mut self.unpacked)
-            .map_err(|e| failed(e.to_string()))?;
-        if length == expected as usize { Ok(()) } else { Err(failed(format!("{length} bytes"))) }
-    }
-
     /// Writes what the frame holds; false if the work was stopped.
     fn files(&mut self, frame: &PlacedFrame, unpacked: &[u8]) -> Result<bool, InstallError> {
         let wanted = self.shared.wanted;
-        let bytes =
-            |part: &Part| unpacked.get::<Range<usize>>(part.range.clone()).unwrap_or_default();
+        let parts = wanted.parts(frame);
         // First the file that goes on in the next frame: another thread may wait for it.
-        for part in wanted.parts(frame).filter(|p| p.is_first() && !p.is_last()) {
-            self.begin(&part, bytes(&part))?;
+        for part in parts.iter().filter(|p| p.is_first() && !p.is_last()) {
+            self.begin(part, unpacked)?;
         }
-        for part in wanted.parts(frame).filter(|p| p.is_first() && p.is_last()) {
-            self.whole(&part, bytes(&part))?;
+        for part in parts.iter().filter(|p| p.is_first() && p.is_last()) {
+            self.whole(part, unpacked)?;
         }
         // Last what this thread itself may have to wait for.
-        for part in wanted.parts(frame).filter(|p| !p.is_first()) {
-            if !self.go_on(&part, bytes(&part))? {
+        for part in parts.iter().filter(|p| !p.is_first()) {
+            if !self.go_on(part, unpacked)? {
                 return Ok(false);
             }
         }
@@ -186,17 +194,21 @@ impl Worker<'_, '_> {
     }
 
     /// A file that lies in this frame.
-    fn whole(&mut self, part: &Part, bytes: &[u8]) -> Result<(), InstallError> {
+    fn whole(&mut self, part: &Part, unpacked: &[u8]) -> Result<(), InstallError> {
         let Some((entry, content)) = self.shared.wanted.file(part.entry) else { return Ok(()) };
-        check(entry, content, Sha256::of(bytes))?;
+        let bytes = &*self.bytes(part, unpacked);
+        if !self.shared.check(part.entry, entry, content, Sha256::of(bytes))? {
+            return Ok(());
+        }
         let fd = file::create(&mut self.places, entry)?;
         file::write(fd.as_fd(), entry, content, 0, bytes)?;
         file::finish(self.shared.metadata, fd.as_fd(), entry, content)
     }
 
     /// The first part of a file.
-    fn begin(&mut self, part: &Part, bytes: &[u8]) -> Result<(), InstallError> {
+    fn begin(&mut self, part: &Part, unpacked: &[u8]) -> Result<(), InstallError> {
         let Some((entry, content)) = self.shared.wanted.file(part.entry) else { return Ok(()) };
+        let bytes = &*self.bytes(part, unpacked);
         let fd = file::create(&mut self.places, entry)?;
         let file = Arc::new(Shared::new(fd, part.stored));
         let hasher = sha2::Sha256::new();
@@ -204,15 +216,25 @@ impl Worker<'_, '_> {
     }
 
     /// A later part of a file; false if the work was stopped.
-    fn go_on(&self, part: &Part, bytes: &[u8]) -> Result<bool, InstallError> {
+    fn go_on(&mut self, part: &Part, unpacked: &[u8]) -> Result<bool, InstallError> {
         let Some((entry, content)) = self.shared.wanted.file(part.entry) else { return Ok(true) };
+        let bytes = &*self.bytes(part, unpacked);
         let Some(link) = self.shared.chain.take(part.entry, part.from) else { return Ok(false) };
         self.part(part, bytes, link, entry, content)?;
         Ok(true)
     }
 
+    /// The file's bytes that a part makes.
+    fn bytes<'u>(&mut self, part: &Part, unpacked: &'u [u8]) -> Cow<'u, [u8]> {
+        let bytes = unpacked.get(part.range.clone()).unwrap_or_default();
+        match (&mut self.bases, &part.patch) {
+            (Some(bases), Some(piece)) => Cow::Owned(bases.apply(piece, bytes)),
+            _ => Cow::Borrowed(bytes),
+        }
+    }
+
     fn part(
-        &self,
+        &mut self,
         part: &Part,
         bytes: &[u8],
         link: Link,
@@ -221,8 +243,10 @@ impl Worker<'_, '_> {
     ) -> Result<(), InstallError> {
         let Link { file: shared, mut hasher } = link;
         hasher.update(bytes);
+        let mut right = true;
         if part.is_last() {
-            check(entry, content, Sha256(hasher.finalize().into()))?;
+            let found = Sha256(hasher.finalize().into());
+            right = self.shared.check(part.entry, entry, content, found)?;
         } else {
             let link = Link { file: Arc::clone(&shared), hasher };
             self.shared.chain.give(part.entry, part.end(), link);
@@ -232,13 +256,32 @@ impl Worker<'_, '_> {
         if shared.wrote(bytes.len() as u64) {
             file::finish(self.shared.metadata, shared.fd.as_fd(), entry, content)?;
         }
-        Ok(())
+        // Other threads may still write to it; then they write to nothing.
+        if right { Ok(()) } else { self.places.remove(&entry.path) }
     }
 }
 
-fn check(entry: &Entry, content: &Content, found: Sha256) -> Result<(), InstallError> {
-    if found == content.sha256 {
-        return Ok(());
-    }
-    Err(InstallError::Content { path: name(&entry.path), expected: content.sha256, found })
+/// Unpacks the packed bytes of a frame.
+pub(super) fn unpack(
+    zstd: &mut zstd::bulk::Decompressor<'static>,
+    number: usize,
+    frame: &PlacedFrame,
+    packed: &[u8],
+    unpacked: &mut Vec<u8>,
+) -> Result<(), InstallError> {
+    let expected = frame.frame.unpacked;
+    let failed = |why: String| InstallError::Unpack { number, expected, why };
+    // The buffer's capacity is what bounds the output.
+    unpacked.clear();
+    unpacked.reserve_exact(expected as usize);
+    let length = zstd.decompress_to_buffer(packed, unpacked).map_err(|e| failed(e.to_string()))?;
+    if length == expected as usize { Ok(()) } else { Err(failed(format!("{length} bytes"))) }
+}
+
+pub(super) fn decompressor() -> Result<zstd::bulk::Decompressor<'static>, InstallError> {
+    zstd::bulk::Decompressor::new().map_err(|e| InstallError::Unpack {
+        number: 0,
+        expected: 0,
+        why: e.to_string(),
+    })
 }

@@ -1,7 +1,7 @@
-//! Content out of a local tree: a mounted system that was made from the same image.
+//! Content out of local trees: mounted systems that were made from an image.
 //!
 //! Its files are only believed by their digest. Metadata, links and everything else come from the
-//! index, so nothing that was done to the tree gets into the copy.
+//! index of what is made, so nothing that was done to a tree gets into the copy.
 
 use std::{
     collections::HashMap,
@@ -16,12 +16,12 @@ use gse_protocol::{
     index::{Content, Entry},
 };
 use rustix::{
-    fs::{CWD, Mode, OFlags, openat},
+    fs::{CWD, Mode, OFlags, ioctl_ficlone, openat},
     io::Errno,
 };
 
 use super::{
-    Damage, InstallError, file,
+    Damage, InstallError, Seed, file,
     flush::Flusher,
     kept,
     metadata::Metadata,
@@ -71,11 +71,42 @@ impl LocalTree {
     }
 }
 
+/// Opens the files of a seed, for one thread.
+pub(super) struct Reader<'s> {
+    seed: &'s Seed<'s>,
+    root: Places<'s>,
+    pristine: Option<Places<'s>>,
+}
+
+impl<'s> Reader<'s> {
+    pub(super) fn new(seed: &'s Seed<'s>) -> Self {
+        let LocalTree { root, pristine, .. } = seed.tree;
+        let pristine = pristine.as_ref().map(|fd| Places::new(fd.as_fd()));
+        Self { seed, root: Places::new(root.as_fd()), pristine }
+    }
+
+    /// Opens what the configuration has kept of the file, if it has.
+    fn open_kept(&mut self, number: u32) -> Option<Result<OwnedFd, Damage>> {
+        let path = self.seed.kept.get(&number)?.as_bytes();
+        let (_, content) = plan::file(self.seed.index, number)?;
+        Some(reading::open(self.pristine.as_mut()?, path, content))
+    }
+
+    /// Opens the file where it should be.
+    fn open_placed(&mut self, number: u32) -> Result<OwnedFd, Damage> {
+        let (entry, content) = plan::file(self.seed.index, number).ok_or(Damage::Missing)?;
+        reading::open(&mut self.root, &entry.path, content)
+    }
+
+    /// Opens the image's own content of the file with this position in the seed's index.
+    pub(super) fn open(&mut self, number: u32) -> Result<OwnedFd, Damage> {
+        self.open_kept(number).unwrap_or_else(|| self.open_placed(number))
+    }
+}
+
 /// What all threads share.
 pub(super) struct Copies<'a> {
     plan: &'a Plan<'a>,
-    tree: &'a LocalTree,
-    kept: HashMap<u32, &'a str>,
     root: BorrowedFd<'a>,
     metadata: Metadata,
     flusher: &'a Flusher,
@@ -86,29 +117,30 @@ pub(super) struct Copies<'a> {
 impl<'a> Copies<'a> {
     pub(super) fn new(
         plan: &'a Plan<'a>,
-        tree: &'a LocalTree,
         root: BorrowedFd<'a>,
         metadata: Metadata,
         flusher: &'a Flusher,
         meter: &'a Meter<'a>,
     ) -> Self {
-        let kept = tree.kept(plan.index);
-        Self { plan, tree, kept, root, metadata, flusher, meter, damaged: Mutex::default() }
+        Self { plan, root, metadata, flusher, meter, damaged: Mutex::default() }
     }
 
     /// What one thread does with each of its files.
     pub(super) fn worker(&self) -> impl FnMut(u32) -> Result<(), InstallError> {
         let mut worker = Worker {
             shared: self,
-            root: Places::new(self.tree.root.as_fd()),
-            pristine: self.tree.pristine.as_ref().map(|fd| Places::new(fd.as_fd())),
-            target: Target { places: Places::new(self.root), metadata: self.metadata },
+            readers: self.plan.known.seeds.iter().map(Reader::new).collect(),
+            target: Target {
+                places: Places::new(self.root),
+                metadata: self.metadata,
+                shares: true,
+            },
             buffer: vec![0; reading::BUFFER],
         };
         move |number| worker.file(number)
     }
 
-    /// The files that the tree does not have as they should be, in the order of the index.
+    /// The files that no tree has as they should be, in the order of the index.
     pub(super) fn damaged(self) -> Vec<(u32, Damage)> {
         let mut damaged = self.damaged.into_inner().unwrap_or_else(PoisonError::into_inner);
         damaged.sort_unstable_by_key(|(number, _)| *number);
@@ -139,8 +171,7 @@ impl From<Damage> for Failed {
 /// What one thread keeps from file to file.
 struct Worker<'c, 'a> {
     shared: &'c Copies<'a>,
-    root: Places<'c>,
-    pristine: Option<Places<'c>>,
+    readers: Vec<Reader<'c>>,
     target: Target<'c>,
     buffer: Vec<u8>,
 }
@@ -149,13 +180,15 @@ struct Worker<'c, 'a> {
 struct Target<'c> {
     places: Places<'c>,
     metadata: Metadata,
+    /// Whether files may share their blocks with those of the tree: not known to be impossible.
+    shares: bool,
 }
 
 impl Worker<'_, '_> {
     fn file(&mut self, number: u32) -> Result<(), InstallError> {
         let shared = self.shared;
         let Some((entry, content)) = plan::file(shared.plan.index, number) else { return Ok(()) };
-        match self.copy(number, entry, content) {
+        match self.copy(entry, content) {
             Ok(()) => shared.flusher.wrote(content.stored()),
             Err(Failed::Source(damage)) => {
                 shared
@@ -170,48 +203,53 @@ impl Worker<'_, '_> {
         Ok(())
     }
 
-    /// Copies the file from where the image's own content should be.
-    fn copy(&mut self, number: u32, entry: &Entry, content: &Content) -> Result<(), Failed> {
-        let Self { shared, root, pristine, target, buffer } = self;
-        let mut from = |places: &mut Places<'_>, path: &[u8]| {
-            target.copy(places, path, entry, content, buffer)
-        };
-        if let (Some(path), Some(pristine)) = (shared.kept.get(&number), pristine) {
-            match from(pristine, path.as_bytes()) {
-                // The configuration may happen to say what the image says.
-                Err(Failed::Source(damage)) => match from(root, &entry.path) {
-                    Err(Failed::Source(_)) => Err(Failed::Source(damage)),
-                    done => done,
-                },
-                done => done,
+    /// Copies the file from the first place that has its content; the damage is that of the first of them.
+    fn copy(&mut self, entry: &Entry, content: &Content) -> Result<(), Failed> {
+        let Self { shared, readers, target, buffer } = self;
+        let mut damage = None;
+        for place in shared.plan.known.same(entry, content) {
+            let Some(reader) = readers.get_mut(place.seed) else { continue };
+            // The configuration may happen to say what the image says.
+            let sources = [
+                |r: &mut Reader<'_>, n| r.open_kept(n),
+                |r: &mut Reader<'_>, n| Some(r.open_placed(n)),
+            ];
+            for source in sources {
+                let Some(source) = source(reader, place.entry) else { continue };
+                let copied = source
+                    .map_err(Failed::from)
+                    .and_then(|source| target.copy(source.as_fd(), entry, content, buffer));
+                match copied {
+                    Err(Failed::Source(found)) => drop(damage.get_or_insert(found)),
+                    done => return done,
+                }
             }
-        } else {
-            from(root, &entry.path)
         }
+        Err(damage.unwrap_or(Damage::Missing).into())
     }
 }
 
 impl Target<'_> {
-    /// Makes the file of `entry` from the one at `path` in `places`, if that has the right content.
+    /// Makes the file of `entry` from `source`, if that has the right content.
     fn copy(
         &mut self,
-        places: &mut Places<'_>,
-        path: &[u8],
+        source: BorrowedFd<'_>,
         entry: &Entry,
         content: &Content,
         buffer: &mut [u8],
     ) -> Result<(), Failed> {
-        let source = reading::open(places, path, content)?;
         let stored = usize::try_from(content.stored()).unwrap_or(usize::MAX);
         let Some(bytes) = buffer.get_mut(..stored) else {
-            return self.copy_large(source.as_fd(), entry, content, buffer);
+            return self.copy_large(source, entry, content, buffer);
         };
-        reading::read(source.as_fd(), content, 0, bytes)?;
+        reading::read(source, content, 0, bytes)?;
         if Sha256::of(bytes) != content.sha256 {
             return Err(Damage::Content.into());
         }
         let fd = file::create(&mut self.places, entry)?;
-        file::write(fd.as_fd(), entry, content, 0, bytes)?;
+        if !self.share(source, fd.as_fd()) {
+            file::write(fd.as_fd(), entry, content, 0, bytes)?;
+        }
         Ok(file::finish(self.metadata, fd.as_fd(), entry, content)?)
     }
 
@@ -225,7 +263,12 @@ impl Target<'_> {
         buffer: &mut [u8],
     ) -> Result<(), Failed> {
         let fd = file::create(&mut self.places, entry)?;
+        let shared = self.share(source, fd.as_fd());
         let copied = reading::stream(source, content, buffer, |at, bytes| {
+            // What is shared is read for its digest alone.
+            if shared {
+                return Ok(());
+            }
             Ok::<_, Failed>(file::write(fd.as_fd(), entry, content, at, bytes)?)
         });
         if let Err(Failed::Source(_)) = copied {
@@ -233,5 +276,12 @@ impl Target<'_> {
         }
         copied?;
         Ok(file::finish(self.metadata, fd.as_fd(), entry, content)?)
+    }
+
+    /// Lets the new file have the blocks of `source`, which takes no time and no room. Only filesystems that can do
+    /// that do, and only within one filesystem.
+    fn share(&mut self, source: BorrowedFd<'_>, target: BorrowedFd<'_>) -> bool {
+        self.shares = self.shares && ioctl_ficlone(target, source).is_ok();
+        self.shares
     }
 }

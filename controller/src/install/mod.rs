@@ -18,10 +18,12 @@ mod local;
 mod metadata;
 mod nodes;
 mod parts;
+mod patch;
 mod place;
 mod plan;
 mod progress;
 mod reading;
+mod seeds;
 mod source;
 mod threads;
 
@@ -34,15 +36,17 @@ use gse_protocol::Index;
 use rustix::fs::{fstatvfs, syncfs};
 
 pub use compare::{Compared, Difference, compare};
-use contents::{Contents, Sources};
+use contents::Contents;
+pub use contents::Sources;
 pub use damage::{Damage, Damaged};
 pub use error::{InstallError, SourceError};
 pub use local::LocalTree;
 use metadata::Metadata;
+pub use patch::Patch;
 use place::Places;
-pub use plan::Limits;
-use plan::Plan;
+pub use plan::{Amount, Costs, Limits, Plan};
 use progress::Meter;
+pub use seeds::Seed;
 pub use source::{FileSource, FrameSource, Origin};
 use threads::{each, on_threads};
 
@@ -56,13 +60,21 @@ pub struct Report {
     pub entries: usize,
     /// Bytes of files that were written, without holes.
     pub bytes: u64,
-    /// Of these, the bytes that came out of a local tree.
+    /// Of these, the bytes that came out of local trees.
     pub copied: u64,
+    /// Of these, the bytes that were made with patches.
+    pub patched: u64,
+    /// Files that should have been, and were taken from the image.
+    pub unpatched: usize,
+    /// Why the patch file could not be read to its end.
+    pub no_patches: Option<String>,
+    /// Bytes that were read of the patch file and of the image.
+    pub fetched: u64,
     /// Threads that worked at once on the content of files.
     pub threads: usize,
     /// Frames whose bytes were wrong at first, and had to be fetched from elsewhere.
     pub fetched_again: u64,
-    /// Files of the local tree that were wrong, and were fetched.
+    /// Files of local trees that were wrong, and were fetched.
     pub damaged: Damaged,
     /// How long each part took.
     pub times: Times,
@@ -95,7 +107,8 @@ pub fn install(
     progress: &(dyn Fn(u64) + Sync),
     limits: &Limits,
 ) -> Result<Report, InstallError> {
-    make(index, Sources::Image(image), root, &|done, _| progress(done), limits)
+    let sources = Sources { image: Some(image), patch: None };
+    make(&Plan::new(index, &[], None)?, sources, root, &|done, _| progress(done), limits)
 }
 
 /// Makes the tree that `index` describes in the empty directory `root`, as [`install()`] does, out of the
@@ -115,19 +128,25 @@ pub fn clone(
     progress: &(dyn Fn(u64, u64) + Sync),
     limits: &Limits,
 ) -> Result<Report, InstallError> {
-    make(index, Sources::Tree(tree, image), root, progress, limits)
+    let seeds = [Seed::new(tree, index)];
+    make(&Plan::new(index, &seeds, None)?, Sources { image, patch: None }, root, progress, limits)
 }
 
-fn make(
-    index: &Index,
-    sources: Sources<'_, '_>,
+/// Makes the tree of a plan in the empty directory `root`, as [`install()`] does.
+///
+/// What is missing, changed or unreadable in the plan's local trees, or does not come out of its patch as it should, is
+/// taken from the image.
+///
+/// `progress` is told how many bytes are done, and of how many that are known of by then.
+pub fn make(
+    plan: &Plan<'_>,
+    sources: Sources<'_>,
     root: BorrowedFd<'_>,
     progress: &(dyn Fn(u64, u64) + Sync),
     limits: &Limits,
 ) -> Result<Report, InstallError> {
-    let plan = Plan::new(index, sources.first())?;
-    check_space(&plan, root)?;
-    let work = Work { plan: &plan, root, metadata: Metadata::new(), limits };
+    check_space(plan, root)?;
+    let work = Work { plan, root, metadata: Metadata::new(), limits };
     work.all(sources, &Meter::new(progress)).map_err(|error| match free(root) {
         Ok(free) if error.is_full() => InstallError::Full { needed: plan.stored(), free },
         _ => error,
@@ -145,11 +164,12 @@ struct Work<'w> {
 
 impl Work<'_> {
     /// The steps, in their order.
-    fn all(self, sources: Sources<'_, '_>, meter: &Meter<'_>) -> Result<Report, InstallError> {
+    fn all(self, sources: Sources<'_>, meter: &Meter<'_>) -> Result<Report, InstallError> {
         let mut times = Times::default();
         timed(&mut times.directories, || self.directories())?;
-        let Contents { damaged, copied, threads, fetched_again } =
-            timed(&mut times.files, || self.contents(sources, meter))?;
+        let contents = timed(&mut times.files, || self.contents(sources, meter))?;
+        let Contents { damaged, copied, patched, unpatched, no_patches, .. } = contents;
+        let Contents { fetched, threads, fetched_again, .. } = contents;
         timed(&mut times.nodes, || self.nodes())?;
         timed(&mut times.metadata, || self.finish_directories())?;
         timed(&mut times.sync, || syncfs(self.root)).map_err(InstallError::system("sync", b""))?;
@@ -157,6 +177,10 @@ impl Work<'_> {
             entries: self.plan.index.entries.len(),
             bytes: self.plan.stored(),
             copied,
+            patched,
+            unpatched,
+            no_patches,
+            fetched,
             threads,
             fetched_again,
             damaged,

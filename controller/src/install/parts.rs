@@ -5,9 +5,17 @@ use std::ops::Range;
 use gse_protocol::{
     Index,
     index::{Content, Entry, PlacedFrame},
+    patch::Piece,
 };
 
-use super::plan::{Limits, file};
+use super::{
+    Patch,
+    patch::Placed,
+    plan::{Limits, file},
+};
+
+/// What is read along between two frames, as it costs less than another request.
+const GAP: u64 = 64 << 10;
 
 /// A part of a file's stored bytes, as far as one frame holds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,8 +26,12 @@ pub(super) struct Part {
     pub(super) range: Range<usize>,
     /// Where the part starts, counted in the file's stored bytes.
     pub(super) from: u64,
+    /// How many of them it makes.
+    pub(super) length: u64,
     /// How many stored bytes the file has.
     pub(super) stored: u64,
+    /// How it makes them, if not as they are.
+    pub(super) patch: Option<Piece>,
 }
 
 impl Part {
@@ -30,7 +42,7 @@ impl Part {
 
     /// Where the part ends, counted in the file's stored bytes.
     pub(super) fn end(&self) -> u64 {
-        self.from + self.range.len() as u64
+        self.from + self.length
     }
 
     /// Whether the file ends in this frame.
@@ -46,20 +58,33 @@ pub(super) struct Wanted<'i> {
     files: &'i [u32],
     /// Each with its number, in their order.
     pub(super) frames: Vec<(usize, PlacedFrame)>,
+    /// Whose frames these are, if not the image's.
+    pub(super) patch: Option<&'i Patch<'i>>,
 }
 
 impl<'i> Wanted<'i> {
     /// The whole image, which is one sequential read, also of frames with nothing but headers in them.
     /// `files` are all that have stored bytes, in the order of the index.
     pub(super) fn whole(index: &'i Index, files: &'i [u32]) -> Self {
-        Self { index, files, frames: index.placed_frames().enumerate().collect() }
+        let frames = index.placed_frames().enumerate().collect();
+        Self { index, files, frames, patch: None }
     }
 
     /// No more than these files need. They have stored bytes, and are in the order of the index.
     pub(super) fn only(index: &'i Index, files: &'i [u32]) -> Self {
-        let mut wanted = Self::whole(index, files);
+        Self::whole(index, files).needed()
+    }
+
+    /// What these files need of a patch file.
+    pub(super) fn patched(index: &'i Index, patch: &'i Patch<'i>, files: &'i [u32]) -> Self {
+        let frames = patch.file.placed_frames().enumerate().collect();
+        Self { index, files, frames, patch: Some(patch) }.needed()
+    }
+
+    fn needed(self) -> Self {
+        let mut wanted = self;
         let mut frames = std::mem::take(&mut wanted.frames);
-        frames.retain(|(_, frame)| wanted.parts(frame).next().is_some());
+        frames.retain(|(_, frame)| !wanted.parts(frame).is_empty());
         Self { frames, ..wanted }
     }
 
@@ -68,20 +93,61 @@ impl<'i> Wanted<'i> {
         self.frames.iter().map(|(_, f)| u64::from(f.frame.packed)).sum()
     }
 
+    /// The parts of the file that are read, in order and apart.
+    pub(super) fn runs(&self) -> Vec<Range<u64>> {
+        let mut runs: Vec<Range<u64>> = Vec::new();
+        for (_, frame) in &self.frames {
+            let range = frame.packed_offset..frame.packed_offset + u64::from(frame.frame.packed);
+            match runs.last_mut() {
+                Some(last) if last.end + GAP >= range.start => last.end = range.end,
+                _ => runs.push(range),
+            }
+        }
+        runs
+    }
+
     /// The entry and its content, if it is a regular file.
     pub(super) fn file(&self, number: u32) -> Option<(&'i Entry, &'i Content)> {
         file(self.index, number)
     }
 
     /// The parts of wanted files that lie in a frame, in their order.
-    pub(super) fn parts(&self, frame: &PlacedFrame) -> impl Iterator<Item = Part> + '_ {
+    pub(super) fn parts(&self, frame: &PlacedFrame) -> Vec<Part> {
+        match self.patch {
+            Some(patch) => self.pieces(patch, frame),
+            None => self.stretches(frame),
+        }
+    }
+
+    fn pieces(&self, patch: &Patch<'_>, frame: &PlacedFrame) -> Vec<Part> {
+        let start = frame.unpacked_offset;
+        let end = start + u64::from(frame.frame.unpacked);
+        let first = patch.pieces.partition_point(|placed| placed.at < start);
+        let inside = patch.pieces.iter().skip(first).take_while(|placed| placed.at < end);
+        let wanted = inside.filter(|placed| self.files.binary_search(&placed.piece.entry).is_ok());
+        let parts = wanted.filter_map(|Placed { piece, at, from }| {
+            // It lies in the frame, as Table::check made sure.
+            let at = (at - start) as usize;
+            Some(Part {
+                entry: piece.entry,
+                range: at..at + piece.takes as usize,
+                from: *from,
+                length: piece.makes.into(),
+                stored: self.file(piece.entry)?.1.stored(),
+                patch: Some(*piece),
+            })
+        });
+        parts.collect()
+    }
+
+    fn stretches(&self, frame: &PlacedFrame) -> Vec<Part> {
         let start = frame.unpacked_offset;
         let end = start + u64::from(frame.frame.unpacked);
         // Files are in the order of their data and apart, as Index::check made sure.
         let first = self.files.partition_point(|n| {
             self.file(*n).is_some_and(|(_, c)| c.offset + c.stored() <= start)
         });
-        self.files.iter().skip(first).map_while(move |number| {
+        let parts = self.files.iter().skip(first).map_while(|number| {
             let entry = *number;
             let (_, content) = self.file(entry)?;
             let stored = content.stored();
@@ -92,9 +158,12 @@ impl<'i> Wanted<'i> {
                 entry,
                 range: (from - start) as usize..(to - start) as usize,
                 from: from - content.offset,
+                length: to - from,
                 stored,
+                patch: None,
             })
-        })
+        });
+        parts.collect()
     }
 
     /// The most that `of` says of any frame.
@@ -124,10 +193,7 @@ mod tests {
     };
     use proptest::prelude::*;
 
-    use super::{
-        super::plan::{Plan, Source},
-        *,
-    };
+    use super::{super::plan::Plan, *};
 
     fn entry(path: String, kind: Kind) -> Entry {
         let path = path.into_bytes();
@@ -157,13 +223,14 @@ mod tests {
             serial: Serial(1),
             entries,
             frames,
+            patches: vec![],
         };
         index.check().unwrap();
         index
     }
 
     fn all_files(index: &Index) -> Vec<u32> {
-        Plan::new(index, Source::Frames).unwrap().frames.files
+        Plan::new(index, &[], None).unwrap().frames.files
     }
 
     proptest! {

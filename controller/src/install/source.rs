@@ -1,6 +1,6 @@
 //! Where the frames of an image come from.
 
-use std::{fs::File, os::unix::fs::FileExt as _};
+use std::{fs::File, ops::Range, os::unix::fs::FileExt as _};
 
 use gse_protocol::index::PlacedFrame;
 
@@ -15,6 +15,11 @@ pub struct Origin(pub usize);
 /// Frames are asked for in their order, so a source can stream; only a frame whose bytes were wrong is
 /// asked for once more, out of order.
 pub trait FrameSource: Send {
+    /// Which parts of the file will be read, in order and apart, as far as that is known.
+    fn expect(&mut self, runs: Vec<Range<u64>>) {
+        let _ = runs;
+    }
+
     /// Fills `packed` with exactly the frame's packed bytes and says where they came from. `avoid` is the
     /// place that gave wrong bytes for this frame before: take another one if there is one.
     fn read_frame(

@@ -76,6 +76,7 @@ pub fn pack(root: &Path, frame: usize) -> Image {
         serial: Serial(1),
         entries,
         frames,
+        patches: vec![],
     };
     index.check().unwrap();
     Image { index, tar_zst }

@@ -27,6 +27,7 @@ pub(in crate::build) fn mark(
         allow_downgrade: publish.allow_downgrade,
         kernel: None,
         created: publish.created,
+        patches: publish.patches,
         threads: archive::cores(),
     };
     Ok(archive::archive(&options, progress)?)

@@ -1,0 +1,191 @@
+//! Content that is made from files of a local tree, by the binary patches of a patch file.
+//!
+//! A patch is only believed by what comes out of it: the digest of the file that it makes.
+
+use std::os::fd::{AsFd as _, OwnedFd};
+
+use gse_protocol::{
+    Index,
+    index::Content,
+    patch::{PatchFile, Piece, Step, Table, read_number},
+};
+
+use super::{
+    FrameSource, InstallError, Seed, SourceError,
+    frames::{decompressor, unpack},
+    local::Reader,
+    plan,
+    reading::read,
+};
+
+/// How much of a base is in memory at once: patches go forth and back in it, mostly by little.
+const WINDOW: usize = 256 << 10;
+/// How much of it is from before the place that is wanted.
+const BEHIND: u64 = 32 << 10;
+
+/// A patch file whose table was read, and the local tree that it starts from.
+pub struct Patch<'p> {
+    pub(super) file: &'p PatchFile,
+    pub(super) seed: &'p Seed<'p>,
+    /// In the order of the file.
+    pub(super) pieces: Vec<Placed>,
+    /// By the position in the newer index.
+    made: Vec<bool>,
+}
+
+/// A piece, and where everything of it is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Placed {
+    pub(super) piece: Piece,
+    /// Where it starts in the unpacked frames.
+    pub(super) at: u64,
+    /// Where what it makes starts in the file's stored bytes.
+    pub(super) from: u64,
+}
+
+impl<'p> Patch<'p> {
+    /// Fetches the table of `file`, which the index `new` lists for the image that `seed` has, and reads it.
+    ///
+    /// # Errors
+    /// It cannot be fetched, or is not what was signed.
+    pub fn open(
+        file: &'p PatchFile,
+        new: &Index,
+        seed: &'p Seed<'p>,
+        source: &mut dyn FrameSource,
+    ) -> Result<Self, InstallError> {
+        let mut table = Vec::new();
+        let (mut packed, mut unpacked) = (Vec::new(), Vec::new());
+        let mut zstd = decompressor()?;
+        for (number, frame) in file.placed_frames().take(file.table as usize).enumerate() {
+            let mut origin = None;
+            // Once more from elsewhere.
+            for _ in 0..2 {
+                origin = Some(source.read_frame(&frame, origin, &mut packed)?);
+                if frame.frame.is(&packed) {
+                    break;
+                }
+            }
+            unpack(&mut zstd, number, &frame, &packed, &mut unpacked)?;
+            table.extend_from_slice(&unpacked);
+        }
+        let start = table.len() as u64;
+        let table = Table::parse(&table, file, new, seed.index).map_err(SourceError::new)?;
+        let mut at = start;
+        let mut made = vec![0; new.entries.len()];
+        let pieces = table.pieces.iter().map(|piece| {
+            let made = made.get_mut(piece.entry as usize);
+            let from = made.map_or(0, |made| {
+                *made += u64::from(piece.makes);
+                *made - u64::from(piece.makes)
+            });
+            let placed = Placed { piece: *piece, at, from };
+            at += u64::from(piece.takes);
+            placed
+        });
+        let pieces = pieces.collect();
+        Ok(Self { file, seed, pieces, made: made.into_iter().map(|made| made > 0).collect() })
+    }
+
+    /// Whether it makes the file with this position in the newer index.
+    pub(super) fn makes(&self, number: u32) -> bool {
+        self.made.get(number as usize).is_some_and(|made| *made)
+    }
+}
+
+/// What one thread needs to apply patches.
+pub(super) struct Bases<'p> {
+    index: &'p Index,
+    reader: Reader<'p>,
+    open: Option<(u32, OwnedFd)>,
+    window: Vec<u8>,
+    /// Where the window starts, in the stored bytes of the open file.
+    start: u64,
+}
+
+impl<'p> Bases<'p> {
+    pub(super) fn new(seed: &'p Seed<'p>) -> Self {
+        let reader = Reader::new(seed);
+        Self { index: seed.index, reader, open: None, window: Vec::new(), start: 0 }
+    }
+
+    /// Makes the bytes of `piece` out of `patch`. If the base is not what it was, or the patch is wrong, zeros may come
+    /// out: whoever asks looks at the digest.
+    pub(super) fn apply(&mut self, piece: &Piece, patch: &[u8]) -> Vec<u8> {
+        let mut made = Vec::with_capacity(piece.makes as usize);
+        let base = piece.base.and_then(|base| Some((base, plan::file(self.index, base)?.1)));
+        match base {
+            // Only what the capacity holds is made.
+            Some((number, content)) => drop(self.steps(number, content, patch, &mut made)),
+            None => made.extend_from_slice(patch),
+        }
+        made.resize(piece.makes as usize, 0);
+        made
+    }
+
+    /// Does all steps; `None` if something is not as it should be.
+    fn steps(
+        &mut self,
+        number: u32,
+        base: &Content,
+        mut patch: &[u8],
+        made: &mut Vec<u8>,
+    ) -> Option<()> {
+        let steps = read_number(&mut patch)?;
+        // After the steps, all that they add, and then all that they insert.
+        let (mut rest, mut added) = (patch, 0_usize);
+        for _ in 0..steps {
+            added = added.checked_add(Step::read(&mut rest)?.add as usize)?;
+        }
+        let (mut adds, mut inserts) = rest.split_at_checked(added)?;
+        let mut at = 0_u64;
+        for _ in 0..steps {
+            let step = Step::read(&mut patch)?;
+            at = at.checked_add_signed(step.seek)?;
+            let add = take(&mut adds, step.add)?;
+            let insert = take(&mut inserts, step.insert)?;
+            if made.len() + add.len() + insert.len() > made.capacity() {
+                return None;
+            }
+            let mut left = add;
+            while !left.is_empty() {
+                let old = self.read(number, base, at)?;
+                let length = old.len().min(left.len());
+                let (now, later) = left.split_at_checked(length)?;
+                made.extend(now.iter().zip(old).map(|(add, old)| add.wrapping_add(*old)));
+                left = later;
+                at += length as u64;
+            }
+            made.extend_from_slice(insert);
+        }
+        Some(())
+    }
+
+    /// Some stored bytes of the base from `at` on, at least one.
+    fn read(&mut self, number: u32, base: &Content, at: u64) -> Option<&[u8]> {
+        let stored = base.stored();
+        if self.open.as_ref().is_none_or(|(open, _)| *open != number) {
+            self.open = Some((number, self.reader.open(number).ok()?));
+            self.window.clear();
+        }
+        let inside = |start: u64, length: usize| start <= at && at < start + length as u64;
+        if !inside(self.start, self.window.len()) {
+            let (_, file) = self.open.as_ref()?;
+            self.start = at.saturating_sub(BEHIND);
+            let length = stored.checked_sub(self.start)?.min(WINDOW as u64);
+            self.window.resize(usize::try_from(length).ok()?, 0);
+            if read(file.as_fd(), base, self.start, &mut self.window).is_err() {
+                self.window.clear();
+            }
+        }
+        let from = usize::try_from(at.checked_sub(self.start)?).ok()?;
+        self.window.get(from..).filter(|bytes| !bytes.is_empty())
+    }
+}
+
+/// Takes the first bytes away.
+fn take<'b>(from: &mut &'b [u8], length: u32) -> Option<&'b [u8]> {
+    let (taken, rest) = from.split_at_checked(length as usize)?;
+    *from = rest;
+    Some(taken)
+}

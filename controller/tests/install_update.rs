@@ -1,0 +1,189 @@
+//! Updates: content comes from what is on the machine already, and only the rest from the image.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod common;
+
+use std::{
+    fs::{self, File},
+    io::Write as _,
+    os::{
+        fd::AsFd as _,
+        unix::fs::{FileExt as _, MetadataExt as _},
+    },
+    path::{Path, PathBuf},
+};
+
+use common::{
+    disk::{self, Disk},
+    pack::{self, Image},
+    tree,
+};
+use gse_controller::install::{
+    FileSource, InstallError, Limits, LocalTree, Plan, Report, Seed, Sources, install, make,
+};
+use gse_protocol::Index;
+
+fn image_file(image: &Image) -> FileSource {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(&image.tar_zst).unwrap();
+    FileSource::new(file)
+}
+
+/// A tree with files of all sizes.
+fn original(root: &Path) {
+    for folder in ["usr/lib", "usr/share", "etc"] {
+        fs::create_dir_all(root.join(folder)).unwrap();
+    }
+    for number in 1..40 {
+        let bytes = tree::noise(number, 900 * number as usize);
+        fs::write(root.join(format!("usr/lib/{number}")), bytes).unwrap();
+    }
+    fs::write(root.join("usr/large"), tree::noise(99, 3_000_000)).unwrap();
+    let sparse = File::create(root.join("usr/sparse")).unwrap();
+    sparse.write_all_at(&tree::noise(98, 50_000), 1 << 20).unwrap();
+    sparse.set_len(3 << 20).unwrap();
+}
+
+/// A system that is installed in a folder, and the image that it came from.
+struct Installed {
+    _folder: tempfile::TempDir,
+    root: PathBuf,
+    index: Index,
+    tree: LocalTree,
+}
+
+impl Installed {
+    fn new(original: &Path) -> Self {
+        let image = pack::pack(original, 50_000);
+        let (folder, root) = disk::folder();
+        Self::at(&image, folder, root)
+    }
+
+    fn at(image: &Image, folder: tempfile::TempDir, root: PathBuf) -> Self {
+        let directory = File::open(&root).unwrap();
+        let limits = Limits::default();
+        install(&image.index, &mut image_file(image), directory.as_fd(), &|_| {}, &limits).unwrap();
+        let tree = LocalTree::open(&root, &root.join(".gse")).unwrap();
+        Self { _folder: folder, root, index: image.index.clone(), tree }
+    }
+
+    fn seed(&self) -> Seed<'_> {
+        Seed::new(&self.tree, &self.index)
+    }
+}
+
+fn update(
+    new: &Image,
+    seeds: &[Seed<'_>],
+    target: &Path,
+    with_image: bool,
+) -> Result<Report, InstallError> {
+    let plan = Plan::new(&new.index, seeds, None)?;
+    let costs = plan.costs();
+    let root = File::open(target).unwrap();
+    let mut image = image_file(new);
+    let sources = Sources { patch: None, image: if with_image { Some(&mut image) } else { None } };
+    let report = make(&plan, sources, root.as_fd(), &|_, _| {}, &Limits::default())?;
+    assert_eq!(report.bytes, costs.local.bytes + costs.image.bytes);
+    if report.damaged.files == 0 {
+        assert_eq!((report.copied, report.fetched), (costs.local.bytes, costs.image.fetched));
+    }
+    Ok(report)
+}
+
+#[test]
+fn what_was_renamed_or_moved_is_copied_and_only_what_is_new_is_fetched() {
+    let (_folder, old) = disk::folder();
+    original(&old);
+    let installed = Installed::new(&old);
+    fs::rename(old.join("usr/lib"), old.join("usr/lib64")).unwrap();
+    fs::rename(old.join("usr/large"), old.join("etc/now-here")).unwrap();
+    fs::rename(old.join("usr/sparse"), old.join("usr/holes")).unwrap();
+    fs::copy(old.join("usr/lib64/30"), old.join("usr/share/again")).unwrap();
+    fs::write(old.join("usr/share/new"), tree::noise(1000, 70_000)).unwrap();
+    let new = pack::pack(&old, 50_000);
+
+    let (_target, target) = disk::folder();
+    let report = update(&new, &[installed.seed()], &target, true).unwrap();
+    tree::assert_same(&old, &target);
+    assert_eq!(report.bytes - report.copied, 70_000);
+    // Noise does not compress: the file, and what shares its frames.
+    assert!(report.fetched < 200_000, "{} bytes were fetched", report.fetched);
+    let sparse = fs::metadata(target.join("usr/holes")).unwrap();
+    assert!(sparse.blocks() * 512 < sparse.len() / 2, "the holes were filled");
+}
+
+#[test]
+fn the_same_system_again_is_made_without_an_image() {
+    let (_folder, old) = disk::folder();
+    original(&old);
+    let installed = Installed::new(&old);
+    let (_target, target) = disk::folder();
+    update(&pack::pack(&old, 9_000), &[installed.seed()], &target, false).unwrap();
+    tree::assert_same(&old, &target);
+}
+
+#[test]
+fn a_corrupt_file_is_taken_from_another_slot_and_else_from_the_image() {
+    let (_folder, old) = disk::folder();
+    original(&old);
+    let (one, two) = (Installed::new(&old), Installed::new(&old));
+    let flip = |root: &Path, path: &str| {
+        let file = File::options().write(true).open(root.join(path)).unwrap();
+        file.write_all_at(b"corrupt", 100).unwrap();
+    };
+    let new = pack::pack(&old, 50_000);
+    for path in ["usr/lib/20", "usr/large"] {
+        flip(&one.root, path);
+        let (_target, target) = disk::folder();
+        let report = update(&new, &[one.seed(), two.seed()], &target, false).unwrap();
+        assert_eq!((report.damaged.files, report.copied), (0, report.bytes));
+        tree::assert_same(&old, &target);
+
+        let (_target, target) = disk::folder();
+        let error = update(&new, &[one.seed()], &target, false).unwrap_err().to_string();
+        assert!(error.contains(path), "{error}");
+
+        let (_target, target) = disk::folder();
+        let report = update(&new, &[one.seed()], &target, true).unwrap();
+        assert!(report.damaged.first.iter().any(|(found, _)| found == path), "{report:?}");
+        tree::assert_same(&old, &target);
+    }
+    // In both: there is nowhere else to take it from.
+    flip(&two.root, "usr/large");
+    let (_target, target) = disk::folder();
+    let report = update(&new, &[one.seed(), two.seed()], &target, true).unwrap();
+    assert_eq!(report.damaged.files, 1);
+    tree::assert_same(&old, &target);
+}
+
+#[test]
+fn files_of_the_same_filesystem_share_their_blocks_and_are_checked_all_the_same() {
+    for filesystem in ["btrfs", "xfs -m reflink=1"] {
+        let disk = Disk::new(filesystem, 320);
+        let folder = |name: &str| {
+            let path = disk.path().join(name);
+            fs::create_dir(&path).unwrap();
+            path
+        };
+        let (old, installed) = (folder("original"), folder("installed"));
+        original(&old);
+        let image = pack::pack(&old, 50_000);
+        let installed = Installed::at(&image, tempfile::tempdir().unwrap(), installed);
+        rustix::fs::syncfs(File::open(disk.path()).unwrap()).unwrap();
+        let free = || rustix::fs::statvfs(&disk.path()).unwrap().f_bfree;
+        let before = free();
+        let target = folder("target");
+        update(&image, &[installed.seed()], &target, false).unwrap();
+        let used = (before - free()) * rustix::fs::statvfs(&disk.path()).unwrap().f_frsize;
+        assert!(used < 2_000_000, "{filesystem}: {used} bytes were used for a copy");
+        tree::assert_same(&old, &target);
+
+        let file = File::options().write(true).open(installed.root.join("usr/large")).unwrap();
+        file.write_all_at(b"corrupt", 2_000_000).unwrap();
+        let target = folder("again");
+        let report = update(&image, &[installed.seed()], &target, true).unwrap();
+        assert_eq!(report.damaged.files, 1);
+        tree::assert_same(&old, &target);
+    }
+}
