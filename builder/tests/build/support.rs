@@ -6,11 +6,14 @@ use std::{
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, Output, Stdio},
-    sync::OnceLock,
 };
 
 use gse::build::{hook::Hook, state::State};
-use gse_tests::lab::scratch;
+pub(crate) use gse_tests::mirror::fixture;
+use gse_tests::{
+    lab::scratch,
+    mirror::{KEYS, build_toml},
+};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     process::{Pid, PidfdFlags, pidfd_open},
@@ -18,17 +21,6 @@ use rustix::{
 use tempfile::TempDir;
 
 pub(crate) const GSE: &str = env!("CARGO_BIN_EXE_gse");
-
-/// What `scripts/fixture-stage3` made.
-pub(crate) fn fixture() -> &'static Path {
-    static FIXTURE: OnceLock<PathBuf> = OnceLock::new();
-    FIXTURE.get_or_init(|| {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/fixture-stage3");
-        let output = Command::new(script).stderr(Stdio::inherit()).output().unwrap();
-        assert!(output.status.success(), "the stage3 stand-in could not be made");
-        PathBuf::from(String::from_utf8(output.stdout).unwrap().trim())
-    })
-}
 
 /// `gse --serve` of a folder, until this goes.
 pub(crate) struct Server {
@@ -79,7 +71,7 @@ impl Lab {
         let mirror = dir.path().join("mirror");
         copy_links(&fixture().join("mirror"), &mirror);
         let lab = Self { server: Server::start(&mirror), dir };
-        for key in ["release.asc", "snapshot.asc"] {
+        for key in KEYS {
             let path = lab.config().join("keys").join(key);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::copy(fixture().join(key), path).unwrap();
@@ -90,13 +82,7 @@ impl Lab {
 
     /// Writes `build.toml` with these mirrors and more text.
     pub(crate) fn configure(&self, mirrors: &[&str], more: &str) {
-        let text = format!(
-            "[host]\nspace = 1\n[sources]\nmirrors = {mirrors:?}\nkeys = [\"keys/release.asc\", \"keys/snapshot.asc\"]\n\
-             stage3_signers = [\"{}\"]\nsnapshot_signers = [\"{}\"]\n{more}\n",
-            fingerprint("release.asc"),
-            fingerprint("snapshot.asc"),
-        );
-        self.write("build.toml", &text);
+        self.write("build.toml", &build_toml(mirrors, more));
     }
 
     pub(crate) fn url(&self) -> &str {
@@ -305,20 +291,6 @@ fn copy_links(from: &Path, to: &Path) {
         let status = Command::new("cp").arg("--archive").arg(from).arg(to).status().unwrap();
         assert!(status.success());
     }
-}
-
-fn fingerprint(key: &str) -> String {
-    let home = tempfile::tempdir().unwrap();
-    let output = Command::new("gpg")
-        .arg("--homedir")
-        .arg(home.path())
-        .args(["--batch", "--quiet", "--with-colons", "--show-keys"])
-        .arg(fixture().join(key))
-        .output()
-        .unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    let line = text.lines().find(|line| line.starts_with("fpr:")).unwrap();
-    line.split(':').nth(9).unwrap().to_owned()
 }
 
 /// A tree of two megabytes that scripts run in.
