@@ -96,6 +96,8 @@ fn options(cli: &Cli, base: Base) -> anyhow::Result<Options> {
         local: cli.local.clone(),
         questions: cli.auto != Some(Auto::No) && mode != Mode::Verbose,
         wishes: Wishes {
+            base,
+            seed: false,
             lawful_good: HookSet::parse(&cli.lawful_good)?,
             enforce,
             scripts,

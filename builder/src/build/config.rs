@@ -14,6 +14,8 @@ pub struct Build {
     pub host: Host,
     /// From where stage3 and snapshot come, and whom they must be signed by.
     pub sources: Sources,
+    /// `gse --base=catalyst`.
+    pub catalyst: Catalyst,
     /// Portage in the system that is built.
     pub portage: Portage,
     /// Packages beside the list in `system/packages`.
@@ -103,6 +105,20 @@ impl TryFrom<String> for Fingerprint {
                 "{text:?} is no fingerprint: it has 40 or 64 hexadecimal digits, as `gpg --fingerprint` shows"
             ))
         }
+    }
+}
+
+/// `[catalyst]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Catalyst {
+    /// The commit of the ebuild repository, as `catalyst --snapshot` takes it.
+    pub treeish: String,
+}
+
+impl Default for Catalyst {
+    fn default() -> Self {
+        Self { treeish: "stable".to_owned() }
     }
 }
 
@@ -196,6 +212,7 @@ impl Build {
             ("arch", &sources.arch),
             ("flavour", &sources.flavour),
             ("snapshot", &sources.snapshot),
+            ("treeish", &build.catalyst.treeish),
         ] {
             let plain = |c: char| c.is_ascii_alphanumeric() || "-_.+".contains(c);
             if value.is_empty() || value.starts_with('.') || !value.chars().all(plain) {

@@ -11,7 +11,7 @@ use indicatif::HumanDuration;
 use rustix::fs::syncfs;
 
 use super::{
-    Earlier, Error, Options,
+    Base, Earlier, Error, Options,
     ask::{Asker, Choice},
     checks::{Facts, Finding},
     config::Sync,
@@ -21,7 +21,7 @@ use super::{
     log::Log,
     mirrors::Mirrors,
     mounts::{self, Mounts},
-    parts::{part_a, part_b, part_h, part_i, part_l},
+    parts::{catalyst, part_a, part_b, part_h, part_i, part_l},
     places::Places,
     plan::{Step, Task, plan, replaces_the_tree},
     run::{Cmd, Runner, ended},
@@ -31,6 +31,8 @@ use crate::{keys::SecretKey, lock::FolderLock, password};
 
 /// Programs of this machine that a build needs.
 const TOOLS: [&str; 5] = ["bash", "gpg", "rm", "tar", "xz"];
+/// And those that one with catalyst needs: what is not here comes with it.
+const TOOLS_OF_CATALYST: [&str; 4] = ["catalyst", "date", "git", "sqfs2tar"];
 
 /// What a build came to.
 #[derive(Debug)]
@@ -78,6 +80,7 @@ pub fn run_build(options: &Options) -> Result<Report, Error> {
     let mut wishes = options.wishes.clone();
     wishes.rebuild |= system.build.portage.rebuild;
     wishes.snapshot = system.build.portage.sync == Sync::Snapshot;
+    wishes.seed = catalyst::needs_seed(&system);
     wishes.kernel &= options.kernel.is_some() || system.build.kernel.package.is_some();
     let steps = plan(&wishes, &state);
     // A key that cannot be read, or a password that nobody types, comes to light before hours of work.
@@ -229,19 +232,29 @@ impl Driver<'_> {
             runner: &runner,
             anew: force || self.options.fetch_new,
         };
+        if self.options.base == Base::Catalyst && hook.part() == Some(Hook::PartA) {
+            let work = catalyst::Work { host, system: self.system };
+            return match hook {
+                Hook::Seed => work.seed(&mut self.state),
+                Hook::Snapshot => work.snapshot(&mut self.state),
+                Hook::Catalyst => work.stages(&mut self.state),
+                _ => part_a::extract(&work.host, &self.state, self.keeps_earlier()),
+            };
+        }
         match hook {
             Hook::Fundamentals => self.check(log),
             Hook::Seed => part_a::seed(&host, &mut self.state),
             Hook::Snapshot => part_a::snapshot(&host, &mut self.state),
             Hook::Precompiled => part_a::precompiled(&host, &mut self.state),
-            Hook::Extract => {
-                let keep = self.options.earlier == Earlier::Keep;
-                part_a::extract(&host, &self.state, keep)
-            }
+            Hook::Extract => part_a::extract(&host, &self.state, self.keeps_earlier()),
             Hook::Mark => self.publish(log),
             // Parts have no work beside that of the hook points inside them.
             _ => Ok(()),
         }
+    }
+
+    fn keeps_earlier(&self) -> bool {
+        self.options.earlier == Earlier::Keep
     }
 
     /// `gmark`. What is mounted in the tree is no part of it.
@@ -262,7 +275,11 @@ impl Driver<'_> {
     fn check(&self, log: &Log) -> Result<(), Error> {
         let mirrors = Mirrors::new(&self.system.build.sources.mirrors)?;
         let unreachable = mirrors.check_connection().err().map(|e| e.to_string());
-        let facts = Facts::gather(&self.places.local, &TOOLS, unreachable)
+        let mut tools = TOOLS.to_vec();
+        if self.options.base == Base::Catalyst {
+            tools.extend(TOOLS_OF_CATALYST);
+        }
+        let facts = Facts::gather(&self.places.local, &tools, unreachable)
             .map_err(Error::io("looking at", &self.places.local))?;
         let space = self.system.build.host.space.saturating_mul(1 << 30);
         let (fatal, warnings): (Vec<_>, Vec<_>) =

@@ -8,8 +8,8 @@ use std::{
 use crate::{archive, keys};
 
 use super::{
-    checks::Finding, config_tree, hook::Hook, log, loops::Stopped, mirrors, mounts, namespace,
-    openpgp, run::Failed, scripts, state,
+    catalyst, checks::Finding, config_tree, hook::Hook, log, loops::Stopped, mirrors, mounts,
+    namespace, openpgp, run::Failed, scripts, state,
 };
 
 /// A build stops here; what is done stays done.
@@ -51,6 +51,9 @@ pub enum Error {
         "no portage snapshot was verified: let gsnap run, or set portage.sync = \"emerge\" in build.toml"
     )]
     NoSnapshot,
+    /// Nothing says which commit of the ebuild repository.
+    #[error("catalyst made no snapshot of the ebuild repository: let gsnap run")]
+    NoTreeish,
     /// A file is no longer the one that was verified.
     #[error("{0} was changed since it was verified: --enforce=gparta fetches it again")]
     Changed(PathBuf),
@@ -82,6 +85,9 @@ pub enum Error {
     /// Scripts of the user's.
     #[error(transparent)]
     Scripts(#[from] scripts::Error),
+    /// catalyst.
+    #[error(transparent)]
+    Catalyst(#[from] catalyst::Error),
     /// Fetching.
     #[error(transparent)]
     Mirrors(#[from] mirrors::Error),

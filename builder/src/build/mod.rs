@@ -7,6 +7,7 @@
 //! new system, is this same program after chroot(2) ([`inside`]).
 
 pub mod ask;
+pub mod catalyst;
 pub mod checks;
 mod command;
 pub mod config;
@@ -41,9 +42,12 @@ pub use error::Error;
 use self::{log::Mode, loops::OnFailure, plan::Wishes};
 
 /// What a system is made from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Base {
+    /// A stage3 that catalyst makes here, from source.
+    Catalyst,
     /// The latest stage3 of the Release Engineering team.
+    #[default]
     Precomp,
 }
 
@@ -51,6 +55,7 @@ impl Base {
     /// After which its folders are called.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Catalyst => "catalyst",
             Self::Precomp => "precomp",
         }
     }

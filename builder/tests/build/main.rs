@@ -1,6 +1,7 @@
-//! `gse --base=precomp`, with the real Portage and OpenRC, `gpg`, `tar`, and mirrors on loopback.
+//! `gse --base`, with the real Portage and OpenRC, `gpg`, `tar`, and mirrors on loopback.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod catalyst;
 mod failures;
 mod killed;
 mod mirrors;

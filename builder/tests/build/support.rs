@@ -56,6 +56,7 @@ impl Drop for Server {
 /// A place to build in: `config.d`, `local`, and a mirror of its own.
 pub(crate) struct Lab {
     pub(crate) dir: TempDir,
+    base: &'static str,
     server: Server,
 }
 
@@ -67,10 +68,15 @@ pub(crate) const SNAPSHOT: &str = "snapshots/gentoo-20260811.tar.xz";
 
 impl Lab {
     pub(crate) fn new() -> Self {
+        Self::of("precomp")
+    }
+
+    /// One that builds from this base.
+    pub(crate) fn of(base: &'static str) -> Self {
         let dir = scratch();
         let mirror = dir.path().join("mirror");
         copy_links(&fixture().join("mirror"), &mirror);
-        let lab = Self { server: Server::start(&mirror), dir };
+        let lab = Self { server: Server::start(&mirror), dir, base };
         for key in KEYS {
             let path = lab.config().join("keys").join(key);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -117,26 +123,26 @@ impl Lab {
     }
 
     pub(crate) fn tree(&self, path: &str) -> PathBuf {
-        self.local().join("workdir-precomp").join(path)
+        self.local().join(format!("workdir-{}", self.base)).join(path)
     }
 
     pub(crate) fn log(&self, name: &str) -> String {
-        fs::read_to_string(self.local().join(format!("precomp/log/{name}.log"))).unwrap()
+        fs::read_to_string(self.local().join(format!("{}/log/{name}.log", self.base))).unwrap()
     }
 
     pub(crate) fn state(&self) -> String {
-        fs::read_to_string(self.local().join("precomp/state.toml")).unwrap()
+        fs::read_to_string(self.local().join(self.base).join("state.toml")).unwrap()
     }
 
     pub(crate) fn has_done(&self, hook: Hook) -> bool {
-        let file = self.local().join("precomp/state.toml");
+        let file = self.local().join(self.base).join("state.toml");
         State::load(&file).unwrap().is_some_and(|state| state.is_done(hook.name()))
     }
 
     pub(crate) fn arguments(&self, more: &[&str]) -> Vec<String> {
         let config = self.dir.path().join("config.d");
         let mut all = vec![
-            "--base=precomp".to_owned(),
+            format!("--base={}", self.base),
             format!("--config={}", config.display()),
             format!("--local={}", self.local().display()),
         ];
@@ -145,8 +151,14 @@ impl Lab {
     }
 
     pub(crate) fn command(&self, more: &[&str]) -> Command {
+        let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/build");
+        let path = std::env::var("PATH").unwrap();
         let mut command = Command::new(GSE);
-        command.args(self.arguments(more)).stdin(Stdio::null());
+        command
+            .args(self.arguments(more))
+            .env("PATH", format!("{}:{path}", here.join("bin").display()))
+            .env("CATALYST_REPOSITORY", here.join("repository"))
+            .stdin(Stdio::null());
         command
     }
 
@@ -215,9 +227,20 @@ impl Lab {
 
     /// Starts a build, and kills it when it has printed `lines` lines, or one that `until` takes. The answer is whether it
     /// came to that.
-    pub(crate) fn killed(&self, more: &[&str], mut until: impl FnMut(usize, &str) -> bool) -> bool {
+    pub(crate) fn killed(&self, more: &[&str], until: impl FnMut(usize, &str) -> bool) -> bool {
+        self.killed_with(more, &[], until)
+    }
+
+    /// The same, with variables in the environment.
+    pub(crate) fn killed_with(
+        &self,
+        more: &[&str],
+        environment: &[(&str, &str)],
+        mut until: impl FnMut(usize, &str) -> bool,
+    ) -> bool {
         let mut child = self
             .command(&[&["--auto=no"], more].concat())
+            .envs(environment.iter().copied())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
