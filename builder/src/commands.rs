@@ -55,6 +55,7 @@ pub fn archive(cli: &Cli, tree: &Path) -> anyhow::Result<()> {
         older_keys: &older_keys,
         level: cli.level,
         allow_downgrade: cli.allow_downgrade,
+        latest: true,
         created: created()?,
         threads: archive::cores(),
     };

@@ -67,6 +67,8 @@ pub struct ArchiveOptions<'a> {
     pub level: i32,
     /// See [`Release::allow_downgrade`].
     pub allow_downgrade: bool,
+    /// Whether it becomes the release that machines take next, or else only lies ready.
+    pub latest: bool,
     /// Now, in seconds since 1970.
     pub created: u64,
     /// How many cores to use.
@@ -151,10 +153,14 @@ pub fn archive(options: &ArchiveOptions<'_>, progress: &Progress) -> Result<Summ
             entries: index.entries.len() as u64,
         },
     };
-    let text = release.to_toml();
-    let claim = Claim { kind: sign::Kind::Release, serial };
-    let signature = options.key.sign(claim, &words(options), text.as_bytes())?;
-    let path = dist.publish(work, &folder, &text, &signature)?;
+    let path = if options.latest {
+        let text = release.to_toml();
+        let claim = Claim { kind: sign::Kind::Release, serial };
+        let signature = options.key.sign(claim, &words(options), text.as_bytes())?;
+        dist.publish(work, &folder, &text, &signature)?
+    } else {
+        dist.keep(work, &folder)?
+    };
     Ok(Summary {
         name: release.name,
         version: release.version,

@@ -105,14 +105,18 @@ fn options(cli: &Cli, base: Base) -> anyhow::Result<Options> {
             snapshot: true,
             publish: cli.version.is_some(),
             kernel: !no_kernel,
-            initrd: cli.initrd.is_some() && !no_initramfs,
+            initrd: !no_initramfs,
         },
         kernel: cli.kernel.as_deref().map(image).transpose()?,
         initrd: cli.initrd.as_deref().map(image).transpose()?,
+        controller: cli.controller.clone(),
+        now: created()?,
         minimal: cli.build_minimal,
         publish: cli.version.as_deref().map(|version| publish(cli, version)).transpose()?,
         earlier,
         fetch_new: cli.fetch_new,
+        distcc: cli.distcc,
+        ccache: cli.ccache,
         mode,
         on_failure: cli.on_failure,
     })
@@ -129,6 +133,7 @@ fn publish(cli: &Cli, version: &str) -> anyhow::Result<Publish> {
         older_keys,
         level: cli.level,
         allow_downgrade: cli.allow_downgrade,
+        latest: cli.mark.map(|mark| mark == Auto::Yes),
         created: created()?,
     })
 }

@@ -46,12 +46,13 @@ pub struct System {
 }
 
 /// Files that administrators know by these names, and where they go.
-const KNOWN: [(&str, &str); 12] = [
+const KNOWN: [(&str, &str); 13] = [
     ("consolefont", "etc/conf.d/consolefont"),
     ("fstab", "etc/fstab"),
     ("grub", "etc/default/grub"),
     ("hostname", "etc/hostname"),
     ("hosts", "etc/hosts"),
+    ("kernel.config", KERNEL_CONFIG),
     ("keymaps", "etc/conf.d/keymaps"),
     ("locale.gen", LOCALES),
     ("net", "etc/conf.d/net"),
@@ -64,6 +65,8 @@ const KNOWN: [(&str, &str); 12] = [
 pub const LOCALES: &str = "etc/locale.gen";
 /// The name of the time zone.
 pub const TIMEZONE: &str = "etc/timezone";
+/// The configuration of the kernel: a distribution kernel takes what is in that folder into account, and genkernel is told.
+pub const KERNEL_CONFIG: &str = "etc/kernel/config.d/gse.config";
 /// Where `portage/` goes.
 pub const PORTAGE: &str = "etc/portage/";
 
@@ -335,8 +338,11 @@ mod tests {
         let build = Build::parse(&on("build.toml")).unwrap();
         // What is shown as an example, and not as what holds.
         let shown = Build {
+            distcc: build.distcc.clone(),
+            ccache: build.ccache.clone(),
             portage: build.portage.clone(),
             kernel: build.kernel.clone(),
+            initramfs: build.initramfs.clone(),
             locale: build.locale.clone(),
             clean: build.clean.clone(),
             ..Build::default()

@@ -5,11 +5,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{archive, keys};
+use crate::{archive, initramfs, keys, publish};
 
 use super::{
-    catalyst, checks::Finding, config_tree, hook::Hook, log, loops::Stopped, mirrors, mounts,
-    namespace, openpgp, run::Failed, scripts, state,
+    catalyst, checks::Finding, config_tree, hook::Hook, kernel_files, log, loops::Stopped, mirrors,
+    mounts, namespace, openpgp, run::Failed, scripts, state,
 };
 
 /// A build stops here; what is done stays done.
@@ -106,6 +106,15 @@ pub enum Error {
     /// Publishing.
     #[error(transparent)]
     Archive(#[from] archive::Error),
+    /// The kernel.
+    #[error(transparent)]
+    Kernel(#[from] kernel_files::Error),
+    /// The configuration of the controller.
+    #[error(transparent)]
+    Publish(#[from] publish::Error),
+    /// The controller's initramfs.
+    #[error(transparent)]
+    Initramfs(#[from] initramfs::Error),
     /// The key that signs.
     #[error(transparent)]
     Key(#[from] keys::Error),

@@ -10,6 +10,7 @@ pub mod ask;
 pub mod catalyst;
 pub mod checks;
 mod command;
+pub mod compilers;
 pub mod config;
 pub mod config_lists;
 pub mod config_tree;
@@ -17,8 +18,10 @@ mod drive;
 mod error;
 pub mod hook;
 mod inside;
+pub mod kernel_files;
 pub mod log;
 pub mod loops;
+mod merges;
 pub mod mirrors;
 pub mod mounts;
 pub mod namespace;
@@ -39,7 +42,12 @@ pub use command::command;
 pub use drive::{Report, run_build};
 pub use error::Error;
 
-use self::{log::Mode, loops::OnFailure, plan::Wishes};
+use self::{
+    compilers::{Ccache, Distcc},
+    log::Mode,
+    loops::OnFailure,
+    plan::Wishes,
+};
 
 /// What a system is made from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -90,6 +98,8 @@ pub struct Publish {
     pub level: i32,
     /// See [`crate::archive::ArchiveOptions::allow_downgrade`].
     pub allow_downgrade: bool,
+    /// See [`crate::archive::ArchiveOptions::latest`]; the person is asked, without it.
+    pub latest: Option<bool>,
     /// Now, in seconds since 1970.
     pub created: u64,
 }
@@ -113,10 +123,18 @@ pub struct Options {
     pub kernel: Option<PathBuf>,
     /// An initramfs that is ready.
     pub initrd: Option<PathBuf>,
+    /// The controller's binary, for its initramfs; found where gse is, without it.
+    pub controller: Option<PathBuf>,
+    /// When the build began, in seconds since 1970.
+    pub now: u64,
     /// Whether only what is essential goes into the system.
     pub minimal: bool,
     /// As what machines get it, if they do.
     pub publish: Option<Publish>,
+    /// Whether compilation goes to other machines, if not as the configuration says.
+    pub distcc: Option<Distcc>,
+    /// Whether what was compiled before is kept, if not as the configuration says.
+    pub ccache: Option<Ccache>,
     /// How much the person sees.
     pub mode: Mode,
     /// Whether the person is asked.

@@ -41,6 +41,13 @@ pub enum Mount {
         /// Whether the tree may change it.
         writable: bool,
     },
+    /// A folder of this machine's, which the tree can write.
+    Share {
+        /// On this machine.
+        source: PathBuf,
+        /// Relative to the tree, in a filesystem that is mounted before.
+        target: PathBuf,
+    },
     /// A file or folder of this machine's, which the tree can read.
     Show {
         /// On this machine.
@@ -115,6 +122,11 @@ impl Mounts {
                 let data = CString::new(*data).unwrap_or_default();
                 mount(*kind, &target, *kind, flags, data.as_c_str())
                     .map_err(|e| failed("mounting", &target)(e.into()))?;
+                target
+            }
+            Mount::Share { source, target } => {
+                let target = tree.join(target);
+                bind(source, &target)?;
                 target
             }
             Mount::Show { source, target } => {

@@ -50,6 +50,7 @@ impl Lab {
             older_keys: &[],
             level: 3,
             allow_downgrade: false,
+            latest: true,
             created: 1_700_000_000,
             threads: NonZero::new(3).unwrap(),
         }

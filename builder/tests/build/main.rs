@@ -3,6 +3,8 @@
 
 mod catalyst;
 mod failures;
+mod helpers;
+mod kernels;
 mod killed;
 mod mirrors;
 mod refused;

@@ -133,28 +133,6 @@ fn flags_that_do_not_go_together_are_refused() {
 }
 
 #[test]
-fn a_kernel_and_an_initramfs_that_are_ready_go_to_boot() {
-    let lab = lab();
-    let file = |name: &str| lab.dir.path().join(name).display().to_string();
-    fs::write(lab.dir.path().join("vmlinuz-1"), "kernel").unwrap();
-    fs::write(lab.dir.path().join("initrd-1"), "initrd").unwrap();
-    let (kernel, initrd) =
-        (format!("--kernel={}", file("vmlinuz-1")), format!("--initramfs={}", file("initrd-1")));
-    let sdir = sdir(&lab);
-    let flags = [&sdir, "--do=tree", "-g=-gextr", WITHOUT];
-    lab.builds(&[&flags[..], &[&kernel, &initrd]].concat());
-    assert_eq!(fs::read_to_string(lab.tree("boot/vmlinuz-1")).unwrap(), "kernel");
-    assert_eq!(fs::read_to_string(lab.tree("boot/initrd-1")).unwrap(), "initrd");
-    for without in ["-ni", "--build-minimal", "-nk"] {
-        fs::remove_dir_all(lab.tree("")).unwrap();
-        let kernel: &[&str] = if without == "-ni" { &[&kernel] } else { &[] };
-        lab.builds(&[&flags[..], &["--force-new", without], kernel].concat());
-        assert_eq!(lab.tree("boot/vmlinuz-1").exists(), without == "-ni", "{without}");
-        assert!(!lab.tree("boot/initrd-1").exists(), "{without}");
-    }
-}
-
-#[test]
 fn a_system_is_published_under_the_version_that_is_named() {
     let lab = lab();
     let (key, dist) = (lab.dir.path().join("gse.key"), lab.dir.path().join("dist.d"));
@@ -191,11 +169,25 @@ fn a_system_is_published_under_the_version_that_is_named() {
         "{list}"
     );
 
+    // Another version only lies ready.
+    let said =
+        lab.builds(&[&flags[..], &["--version=1a", "--enforce=gmark", "--mark=no"]].concat());
+    assert!(said.contains("gse 1a lies ready in"), "{said}");
+    gse(&[&format!("--verify={dist}/images/gse-1a/index.cbor.zst"), &public]);
+    let release = gse(&[&format!("--verify={dist}/latest.toml"), &public]);
+    assert!(release.contains("serial 1,"), "{release}");
+
     // The same tree again, without a word of publishing, and then as another version.
     assert!(lab.builds(&["--enforce=gpartg", WITHOUT]).contains("gmark: not asked for"));
     lab.builds(&[&flags[..], &["--version=2", "--enforce=gmark"]].concat());
     let release = gse(&[&format!("--verify={dist}/latest.toml"), &public]);
-    assert!(release.contains("serial 2"), "{release}");
+    assert!(release.contains("serial 3,"), "{release}");
+    // Who is there is asked, before anything is done.
+    let more = ["--version=3", "--enforce=gmark", "--quiet"];
+    let (said, success) = lab.typed(&[&flags[..], &more].concat(), &["no"]);
+    let question = said.find("make gse 3 the default system of all machines?");
+    assert!(success && question < said.find("Checking this machine"), "{said}");
+    assert!(!gse(&[&format!("--verify={dist}/latest.toml"), &public]).contains("serial 4,"));
 }
 
 #[test]

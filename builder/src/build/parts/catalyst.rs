@@ -190,8 +190,8 @@ fn write(path: &Path, text: &str) -> Result<(), Error> {
 
 /// The snapshot that catalyst says it wrote, and the commit in its name.
 fn wrote(said: &str, folder: &Path, prefix: &str) -> Result<(PathBuf, String), catalyst::Error> {
-    let paths = said.lines().filter_map(|line| line.split_once(WROTE));
-    let path = paths.last().map(|(_, path)| PathBuf::from(path.trim()));
+    let mut paths = said.lines().filter_map(|line| line.split_once(WROTE));
+    let path = paths.next_back().map(|(_, path)| PathBuf::from(path.trim()));
     let path = path.ok_or(catalyst::Error::NoSnapshot)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let treeish = name.strip_prefix(prefix).and_then(|rest| rest.strip_suffix(".sqfs"));

@@ -7,6 +7,7 @@ use crate::build::{
     config::Sync,
     config_tree::{LOCALES, PORTAGE},
     inside::Inside,
+    merges,
     mounts::INSIDE,
     run::Cmd,
     sources::Sha512,
@@ -31,6 +32,11 @@ pub(in crate::build) fn update(inside: &mut Inside<'_>) -> Result<(), Error> {
         }
     }
     inside.emerge(["--oneshot", "--update", "sys-apps/portage"])?;
+    let helpers: Vec<&str> = inside.compilers.packages().collect();
+    if !helpers.is_empty() {
+        // For the build, as eix is.
+        inside.emerge(["--oneshot", "--noreplace"].into_iter().chain(helpers))?;
+    }
     if inside.system.build.packages.eix && !inside.options.minimal {
         // For the build: part J removes it unless the list of packages has it.
         inside.emerge(["--oneshot", "--noreplace", "app-portage/eix"])?;
@@ -91,5 +97,6 @@ pub(in crate::build) fn configure(inside: &mut Inside<'_>) -> Result<(), Error> 
 
 /// `gapply-new`
 pub(in crate::build) fn apply_new(inside: &mut Inside<'_>) -> Result<(), Error> {
-    inside.emerge(["--update", "--deep", "--newuse", "@world"])
+    inside.emerge(["--update", "--deep", "--newuse", "@world"])?;
+    merges::settle(inside)
 }
