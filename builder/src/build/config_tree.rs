@@ -353,6 +353,7 @@ mod tests {
                 && build.locale.lang.is_some()
                 && !build.clean.share.is_empty()
         );
+        assert!(!build.distcc.hosts.is_empty() && build.initramfs.by.is_some());
         assert_eq!(config_lists::packages(&on("packages")).unwrap().len(), 3);
         assert_eq!(config_lists::runlevels(&on("runlevels")).unwrap().len(), 2);
         assert_eq!(config_lists::inject(&on("inject")).unwrap().len(), 1);
