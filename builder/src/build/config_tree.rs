@@ -70,8 +70,11 @@ pub const KERNEL_CONFIG: &str = "etc/kernel/config.d/gse.config";
 /// Where `portage/` goes.
 pub const PORTAGE: &str = "etc/portage/";
 
+/// Where `gse/` goes: the repository of the GSE profile.
+pub const PROFILES: &str = "var/db/repos/gse/";
+
 /// Folders, and where what is in them goes.
-const FOLDERS: [(&str, &str); 2] = [("portage/", PORTAGE), ("files/", "")];
+const FOLDERS: [(&str, &str); 3] = [("portage/", PORTAGE), ("gse/", PROFILES), ("files/", "")];
 /// Those that the builder reads itself.
 const OWN: [&str; 4] = ["build.toml", "packages", "runlevels", "inject"];
 const CATALYST_CONF: &str = "catalyst/catalyst.conf";

@@ -7,6 +7,7 @@ mod helpers;
 mod kernels;
 mod killed;
 mod mirrors;
+mod profile;
 mod refused;
 mod steps;
 mod support;

@@ -30,7 +30,7 @@ pub(crate) fn configure(lab: &Lab) {
     );
 }
 
-fn inside(lab: &Lab, words: &[&str]) -> String {
+pub(crate) fn inside(lab: &Lab, words: &[&str]) -> String {
     let output = Command::new("chroot").arg(lab.tree("")).args(words).output().unwrap();
     assert!(output.status.success(), "{words:?}");
     String::from_utf8(output.stdout).unwrap()
