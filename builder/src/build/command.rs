@@ -14,7 +14,7 @@ use super::{
     hook::HookSet,
     inside,
     log::Mode,
-    namespace::{die_with_parent, run_inside},
+    namespace::{End, die_with_parent, run_inside},
     places::Places,
     plan::Wishes,
     run::ended,
@@ -58,7 +58,14 @@ pub fn command(cli: &Cli, base: Base) -> anyhow::Result<ExitCode> {
         writeln!(stdout(), "{text}").context("writing the answer to standard output")?;
         return Ok(ExitCode::SUCCESS);
     }
-    let status = run_inside(INSIDE)?;
+    let status = match run_inside(INSIDE)? {
+        End::Exited(status) => status,
+        End::Interrupted(signal) => {
+            // Below the line in which the terminal shows ^C.
+            eprintln!("\ngse: interrupted; the same gse goes on at the step at which it was");
+            return Ok(ExitCode::from(u8::try_from(128 + signal).unwrap_or(1)));
+        }
+    };
     match status.code() {
         Some(0) => Ok(ExitCode::SUCCESS),
         // It has said why.

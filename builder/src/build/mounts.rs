@@ -139,6 +139,9 @@ impl Mounts {
             Mount::Device(name) => {
                 let target = tree.join("dev").join(name);
                 bind(&Path::new("/dev").join(name), &target)?;
+                // It can be written all the same; its owner and mode on this machine cannot.
+                mount_remount(&target, MountFlags::BIND | MountFlags::RDONLY, c"")
+                    .map_err(|e| failed("mounting", &target)(e.into()))?;
                 target
             }
         };

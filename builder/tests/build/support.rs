@@ -5,7 +5,7 @@ use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     os::fd::OwnedFd,
     path::{Path, PathBuf},
-    process::{Child, ChildStdout, Command, Output, Stdio},
+    process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio},
 };
 
 use gse::build::{hook::Hook, state::State};
@@ -258,6 +258,30 @@ impl Lab {
         }
         self.is_left_clean();
         caught
+    }
+
+    /// Starts a build, and sends it a signal when it has printed a line. The answer is how it ended, and what it said as errors.
+    pub(crate) fn signalled(
+        &self,
+        more: &[&str],
+        signal: &str,
+        until: &str,
+    ) -> (ExitStatus, String) {
+        let mut child = self
+            .command(&[&["--auto=no"], more].concat())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert!(lines.by_ref().map_while(Result::ok).any(|line| line == until));
+        let pid = child.id().to_string();
+        assert!(Command::new("kill").args(["-s", signal, &pid]).status().unwrap().success());
+        let mut said = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        let status = child.wait().unwrap();
+        self.is_left_clean();
+        (status, said)
     }
 
     /// Nothing is mounted where the build was, and nothing runs there.

@@ -9,12 +9,14 @@ use std::{
 
 use crate::support::Lab;
 
+/// Of its `build.toml`.
+pub(crate) const MORE: &str = "[kernel]\npackage = \"sys-kernel/gentoo-kernel-bin\"\n[portage]\nprofile = \"default/linux/amd64/23.0/desktop\"\n[locale]\nlang = \"de_DE.utf8\"\n\
+                [clean]\nshare = [\"games\"]\n";
+
 /// A configuration with something in every part.
 pub(crate) fn configure(lab: &Lab) {
     let url = lab.url().to_owned();
-    let more = "[kernel]\npackage = \"sys-kernel/gentoo-kernel-bin\"\n[portage]\nprofile = \"default/linux/amd64/23.0/desktop\"\n[locale]\nlang = \"de_DE.utf8\"\n\
-                [clean]\nshare = [\"games\"]\n";
-    lab.configure(&[&url], more);
+    lab.configure(&[&url], MORE);
     lab.write("portage/make.conf", "USE=\"lab\"\n");
     lab.write("portage/package.use/lab", "app-misc/lab-tools extra\n");
     lab.write("packages", "app-misc/lab-tools # for the course\n");
