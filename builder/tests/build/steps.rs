@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use gse::build::hook::Hook;
+
 use crate::support::{Lab, small_tree};
 
 /// The tree is that of a script's, and there is no Portage in it.
@@ -49,6 +51,31 @@ fn scripts_run_around_hook_points_outside_and_inside_in_their_order() {
 }
 
 #[test]
+fn scripts_run_around_each_part_and_hook_point_even_where_all_is_passed() {
+    let lab = lab();
+    script(&lab, "before", "echo \"-$GSE_HOOK\" >>\"$GSE_TREE/order\"");
+    script(&lab, "after", "echo \"+$GSE_HOOK\" >>\"$GSE_TREE/order\"");
+    let hooks: Vec<_> = Hook::all().map(Hook::name).collect();
+    let scripts = "before after ".repeat(hooks.len());
+    let places: Vec<_> = hooks.iter().map(|hook| format!("-{hook},+{hook}")).collect();
+    // The tree has to be there for the first of them.
+    let flags = [
+        &sdir(&lab),
+        &format!("--do=tree {}", scripts.trim()),
+        &format!("-g=-gfund,{}", places.join(",")),
+        "--lawful-good=all",
+    ];
+    lab.builds(&flags);
+    let expected = Hook::parts().flat_map(|part| {
+        let inner = part.inside().flat_map(|hook| [format!("-{hook}"), format!("+{hook}")]);
+        let inner: Vec<_> = inner.collect();
+        [vec![format!("-{part}")], inner, vec![format!("+{part}")]].concat()
+    });
+    let order = fs::read_to_string(lab.tree("order")).unwrap();
+    assert_eq!(order.lines().collect::<Vec<_>>(), expected.collect::<Vec<_>>());
+}
+
+#[test]
 fn a_script_that_fails_stops_the_build_which_goes_on_with_it() {
     let lab = lab();
     script(&lab, "fails", "echo here >>/tried; echo sorry >&2; test -e /mended");
@@ -71,7 +98,7 @@ fn every_hook_point_can_be_left_out() {
     let said = lab.builds(&["--lawful-good=all", "--enforce=all"]);
     let passed =
         said.lines().filter(|line| line.ends_with(": passed, as --lawful-good says")).count();
-    assert_eq!(passed, gse::build::hook::Hook::all().filter(|hook| hook.place().is_some()).count());
+    assert_eq!(passed, Hook::all().filter(|hook| hook.place().is_some()).count());
     assert!(!lab.tree("").exists());
 }
 
