@@ -50,6 +50,8 @@ fixtures:
 	@scripts/fixture-kernel cloud >/dev/null
 	@scripts/fixture-kernel generic >/dev/null
 	@scripts/fixture-tree debian >/dev/null
+	@scripts/fixture-stage3 >/dev/null
+	@scripts/fixture-pkgcheck >/dev/null
 	@scripts/fixture-dracut-ng trixie >/dev/null
 	@scripts/fixture-tree systemd >/dev/null
 

@@ -6,7 +6,11 @@ use clap::{ArgGroup, Parser, ValueEnum};
 
 use crate::{
     archive,
-    build::{Base, loops::OnFailure},
+    build::{
+        Base,
+        compilers::{Ccache, Distcc},
+        loops::OnFailure,
+    },
     initramfs,
 };
 
@@ -118,6 +122,15 @@ pub struct Cli {
     /// With --base: one plain line a step
     #[arg(long, short)]
     pub quiet: bool,
+    /// With --base and --version: whether machines take the system next, or it only lies ready (asked, without it)
+    #[arg(long, value_name = "YES|NO", value_enum, requires_all = ["base", "version"])]
+    pub mark: Option<Auto>,
+    /// With --base: compile on the hosts of distcc.hosts in build.toml, with or without pump mode
+    #[arg(long, value_name = "MODE", value_enum)]
+    pub distcc: Option<Distcc>,
+    /// With --base: keep what was compiled for later builds
+    #[arg(long, value_name = "ON|NO", value_enum)]
+    pub ccache: Option<Ccache>,
     /// With --base: a kernel that is ready, which goes to /boot. With --archive: one whose modules the tree has, and
     /// which machines that start from their own disk get together with it
     #[arg(long, value_name = "IMAGE")]

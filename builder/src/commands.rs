@@ -67,6 +67,7 @@ pub fn archive(cli: &Cli, tree: &Path) -> anyhow::Result<()> {
                 anyhow::bail!("--archive takes --kernel and --initramfs together, or none of them")
             }
         },
+        latest: true,
         created: created()?,
         patches: cli.patches,
         threads: archive::cores(),

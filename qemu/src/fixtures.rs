@@ -59,6 +59,11 @@ pub fn large_tree() -> Result<PathBuf> {
     script("fixture-tree", "large")
 }
 
+/// A stand-in for Gentoo's stage3 and a mirror that has it, made if it is not in the cache.
+pub fn stage3() -> Result<PathBuf> {
+    script("fixture-stage3", "gentoo")
+}
+
 /// dracut-ng, unpacked and not installed, fetched if it is not in the cache: a directory that has its `usr`.
 pub fn dracut_ng() -> Result<PathBuf> {
     script("fixture-dracut-ng", "trixie")

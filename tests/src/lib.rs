@@ -6,6 +6,7 @@ pub mod disk;
 pub mod image;
 pub mod lab;
 pub mod liar;
+pub mod mirror;
 pub mod nfs;
 pub mod scenario;
 pub mod small;

@@ -180,6 +180,17 @@ impl Dist {
         Ok(folder)
     }
 
+    /// Makes the image in `work` the folder `image`, and leaves the release that machines see as it is.
+    pub(super) fn keep(&self, work: TempDir, image: &str) -> Result<PathBuf, Error> {
+        let folder = self.path.join(image);
+        sync_folder(work.path())?;
+        fs::rename(work.path(), &folder).map_err(Error::write("renaming", &folder))?;
+        // It has another name now, so there is nothing to remove.
+        let _ = work.keep();
+        sync_folder(&self.path.join("images"))?;
+        Ok(folder)
+    }
+
     /// Does what [`Dist::publish`] would have done next, if it was cut off after the image was in.
     fn finish_interrupted(&self, keys: &Keys) -> Result<Option<Release>, Error> {
         let Some(text) = read(&self.path.join(NEW_RELEASE), MAX_RELEASE)? else { return Ok(None) };

@@ -78,6 +78,8 @@ pub struct ArchiveOptions<'a> {
     pub allow_downgrade: bool,
     /// A kernel whose modules the tree has, and the controller's initramfs for it.
     pub kernel: Option<[&'a Path; 2]>,
+    /// Whether it becomes the release that machines take next, or else only lies ready.
+    pub latest: bool,
     /// Now, in seconds since 1970.
     pub created: u64,
     /// From how many of the last images with this name machines get patches.
@@ -179,10 +181,14 @@ pub fn archive(options: &ArchiveOptions<'_>, progress: &Progress) -> Result<Summ
         },
         kernel: options.kernel.map(|files| copy_kernel(files, &folder, work.path())).transpose()?,
     };
-    let text = release.to_toml();
-    let claim = Claim { kind: sign::Kind::Release, serial };
-    let signature = options.key.sign(claim, &words(options), text.as_bytes())?;
-    let path = dist.publish(work, &folder, &text, &signature)?;
+    let path = if options.latest {
+        let text = release.to_toml();
+        let claim = Claim { kind: sign::Kind::Release, serial };
+        let signature = options.key.sign(claim, &words(options), text.as_bytes())?;
+        dist.publish(work, &folder, &text, &signature)?
+    } else {
+        dist.keep(work, &folder)?
+    };
     Ok(Summary {
         name: release.name,
         version: release.version,

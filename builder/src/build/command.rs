@@ -14,7 +14,7 @@ use super::{
     hook::HookSet,
     inside,
     log::Mode,
-    namespace::{die_with_parent, run_inside},
+    namespace::{End, die_with_parent, run_inside},
     places::Places,
     plan::Wishes,
     run::ended,
@@ -58,7 +58,14 @@ pub fn command(cli: &Cli, base: Base) -> anyhow::Result<ExitCode> {
         writeln!(stdout(), "{text}").context("writing the answer to standard output")?;
         return Ok(ExitCode::SUCCESS);
     }
-    let status = run_inside(INSIDE)?;
+    let status = match run_inside(INSIDE)? {
+        End::Exited(status) => status,
+        End::Interrupted(signal) => {
+            // Below the line in which the terminal shows ^C.
+            eprintln!("\ngse: interrupted; the same gse goes on at the step at which it was");
+            return Ok(ExitCode::from(u8::try_from(128 + signal).unwrap_or(1)));
+        }
+    };
     match status.code() {
         Some(0) => Ok(ExitCode::SUCCESS),
         // It has said why.
@@ -96,6 +103,8 @@ fn options(cli: &Cli, base: Base) -> anyhow::Result<Options> {
         local: cli.local.clone(),
         questions: cli.auto != Some(Auto::No) && mode != Mode::Verbose,
         wishes: Wishes {
+            base,
+            seed: false,
             lawful_good: HookSet::parse(&cli.lawful_good)?,
             enforce,
             scripts,
@@ -103,14 +112,18 @@ fn options(cli: &Cli, base: Base) -> anyhow::Result<Options> {
             snapshot: true,
             publish: cli.version.is_some(),
             kernel: !no_kernel,
-            initrd: cli.initrd.is_some() && !no_initramfs,
+            initrd: !no_initramfs,
         },
         kernel: cli.kernel.as_deref().map(image).transpose()?,
         initrd: cli.initrd.as_deref().map(image).transpose()?,
+        controller: cli.controller.clone(),
+        now: created()?,
         minimal: cli.build_minimal,
         publish: cli.version.as_deref().map(|version| publish(cli, version)).transpose()?,
         earlier,
         fetch_new: cli.fetch_new,
+        distcc: cli.distcc,
+        ccache: cli.ccache,
         mode,
         on_failure: cli.on_failure,
     })
@@ -128,6 +141,7 @@ fn publish(cli: &Cli, version: &str) -> anyhow::Result<Publish> {
         level: cli.level,
         allow_downgrade: cli.allow_downgrade,
         patches: cli.patches,
+        latest: cli.mark.map(|mark| mark == Auto::Yes),
         created: created()?,
     })
 }

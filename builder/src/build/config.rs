@@ -1,7 +1,11 @@
 //! `system/build.toml`: where a build gets its sources, whom it trusts, and what it makes of them.
 
+use std::path::PathBuf;
+
 use gse_protocol::config::{self, Error as Mistake};
 use serde::Deserialize;
+
+use super::compilers;
 
 /// The file, in `config.d`.
 pub const FILE: &str = "system/build.toml";
@@ -14,12 +18,20 @@ pub struct Build {
     pub host: Host,
     /// From where stage3 and snapshot come, and whom they must be signed by.
     pub sources: Sources,
+    /// `gse --base=catalyst`.
+    pub catalyst: Catalyst,
     /// Portage in the system that is built.
     pub portage: Portage,
+    /// Compilation on other machines.
+    pub distcc: Distcc,
+    /// What was compiled before.
+    pub ccache: Ccache,
     /// Packages beside the list in `system/packages`.
     pub packages: Packages,
     /// The kernel.
     pub kernel: Kernel,
+    /// What starts before the system.
+    pub initramfs: Initramfs,
     /// The system's language.
     pub locale: Locale,
     /// What a system is not shipped with: part K.
@@ -106,6 +118,20 @@ impl TryFrom<String> for Fingerprint {
     }
 }
 
+/// `[catalyst]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Catalyst {
+    /// The commit of the ebuild repository, as `catalyst --snapshot` takes it.
+    pub treeish: String,
+}
+
+impl Default for Catalyst {
+    fn default() -> Self {
+        Self { treeish: "stable".to_owned() }
+    }
+}
+
 /// `[portage]`
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -127,6 +153,30 @@ pub enum Sync {
     Snapshot,
     /// `emerge --sync`, as `portage/repos.conf` says.
     Emerge,
+}
+
+/// `[distcc]`
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Distcc {
+    /// Unless `--distcc` says otherwise.
+    #[serde(rename = "use")]
+    pub used: compilers::Distcc,
+    /// `DISTCC_HOSTS`
+    pub hosts: Vec<compilers::Host>,
+}
+
+/// `[ccache]`
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Ccache {
+    /// Unless `--ccache` says otherwise.
+    #[serde(rename = "use")]
+    pub used: bool,
+    /// On this machine; in the local directory where it is relative.
+    pub dir: Option<PathBuf>,
+    /// `CCACHE_MAXSIZE`
+    pub size: Option<String>,
 }
 
 /// `[packages]`
@@ -157,8 +207,41 @@ pub struct Locale {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Kernel {
-    /// The package that installs it: a distribution kernel, which also makes its modules' dependencies.
+    /// The package that installs it, or its sources.
     pub package: Option<String>,
+    /// Who makes it of that package.
+    pub by: KernelBy,
+}
+
+/// `kernel.by`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum KernelBy {
+    /// The package itself: a distribution kernel.
+    #[default]
+    Package,
+    /// genkernel, of the package's sources.
+    Genkernel,
+}
+
+/// `[initramfs]`
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Initramfs {
+    /// Who makes it; the package of the kernel, if it does, without it.
+    pub by: Option<InitramfsBy>,
+}
+
+/// `initramfs.by`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum InitramfsBy {
+    /// gse: the controller's own.
+    Controller,
+    /// dracut, inside the system.
+    Dracut,
+    /// genkernel, inside the system.
+    Genkernel,
 }
 
 /// `[clean]`
@@ -196,6 +279,7 @@ impl Build {
             ("arch", &sources.arch),
             ("flavour", &sources.flavour),
             ("snapshot", &sources.snapshot),
+            ("treeish", &build.catalyst.treeish),
         ] {
             let plain = |c: char| c.is_ascii_alphanumeric() || "-_.+".contains(c);
             if value.is_empty() || value.starts_with('.') || !value.chars().all(plain) {
@@ -204,6 +288,10 @@ impl Build {
                     &format!("sources.{key} = {value:?} is no part of a file's name"),
                 );
             }
+        }
+        if build.kernel.by == KernelBy::Genkernel && build.kernel.package.is_none() {
+            let message = "genkernel compiles sources: kernel.package has to name their package";
+            return wrong("genkernel", message);
         }
         if let Some(entry) =
             build.clean.share.iter().find(|e| e.contains('/') || e.starts_with('.') || e.is_empty())
@@ -263,6 +351,9 @@ mod tests {
             ),
             ("[clean]\nshare = [\"..\"]\n", "build.toml:2: ", "entries of /usr/share"),
             ("[portage]\nsync = \"git\"\n", "build.toml:2: unknown variant", "`snapshot`"),
+            ("[distcc]\nhosts = [\"me@a\"]\n", "build.toml:2: ", "SSH"),
+            ("[kernel]\nby = \"genkernel\"\n", "build.toml:2: ", "kernel.package has to name"),
+            ("[initramfs]\nby = \"mkinitcpio\"\n", "build.toml:2: unknown variant", "`dracut`"),
         ];
         for (text, place, message) in cases {
             let error = Build::parse(text).unwrap_err().to_string();

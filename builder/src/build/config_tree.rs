@@ -14,17 +14,24 @@ use gse_protocol::{
 };
 
 use super::{
+    catalyst::{
+        Catalyst,
+        conf::Conf,
+        spec::{Spec, Target as StageTarget},
+    },
     config::Build,
     config_lists::{self, Inject, Runlevel},
 };
 
 /// Everything below `config.d/system`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct System {
     /// The folder itself, as an absolute path.
     pub folder: PathBuf,
     /// `build.toml`
     pub build: Build,
+    /// `catalyst/`
+    pub catalyst: Catalyst,
     /// `packages`
     pub packages: Vec<String>,
     /// `runlevels`
@@ -39,12 +46,13 @@ pub struct System {
 }
 
 /// Files that administrators know by these names, and where they go.
-const KNOWN: [(&str, &str); 12] = [
+const KNOWN: [(&str, &str); 13] = [
     ("consolefont", "etc/conf.d/consolefont"),
     ("fstab", "etc/fstab"),
     ("grub", "etc/default/grub"),
     ("hostname", "etc/hostname"),
     ("hosts", "etc/hosts"),
+    ("kernel.config", KERNEL_CONFIG),
     ("keymaps", "etc/conf.d/keymaps"),
     ("locale.gen", LOCALES),
     ("net", "etc/conf.d/net"),
@@ -57,13 +65,21 @@ const KNOWN: [(&str, &str); 12] = [
 pub const LOCALES: &str = "etc/locale.gen";
 /// The name of the time zone.
 pub const TIMEZONE: &str = "etc/timezone";
+/// The configuration of the kernel: a distribution kernel takes what is in that folder into account, and genkernel is told.
+pub const KERNEL_CONFIG: &str = "etc/kernel/config.d/gse.config";
 /// Where `portage/` goes.
 pub const PORTAGE: &str = "etc/portage/";
 
+/// Where `gse/` goes: the repository of the GSE profile.
+pub const PROFILES: &str = "var/db/repos/gse/";
+
 /// Folders, and where what is in them goes.
-const FOLDERS: [(&str, &str); 2] = [("portage/", PORTAGE), ("files/", "")];
+const FOLDERS: [(&str, &str); 3] = [("portage/", PORTAGE), ("gse/", PROFILES), ("files/", "")];
 /// Those that the builder reads itself.
 const OWN: [&str; 4] = ["build.toml", "packages", "runlevels", "inject"];
+const CATALYST_CONF: &str = "catalyst/catalyst.conf";
+/// The environment of catalyst's stages.
+const CATALYSTRC: &str = "catalyst/catalystrc";
 /// For keys, and what `inject` names: it is read where it is needed.
 const FREE: [&str; 2] = ["keys/", "inject.d/"];
 
@@ -106,6 +122,7 @@ impl System {
         let runlevels = keep(&mut mistakes, runlevels);
         let inject = text(&found, "inject").and_then(|t| config_lists::inject(&t));
         let inject = keep(&mut mistakes, inject);
+        let catalyst = catalyst(&folder, &found, &mut mistakes);
         let mut files = BTreeMap::new();
         for (name, file) in found {
             match target(&name) {
@@ -120,11 +137,33 @@ impl System {
             }
         }
         if mistakes.is_empty() {
-            Ok(Self { folder, build, packages, runlevels, inject, files, digest })
+            Ok(Self { folder, build, catalyst, packages, runlevels, inject, files, digest })
         } else {
             Err(mistakes)
         }
     }
+}
+
+/// catalyst's configuration and specs.
+fn catalyst(
+    folder: &Path,
+    found: &BTreeMap<String, File>,
+    mistakes: &mut Vec<Mistake>,
+) -> Catalyst {
+    let conf = keep(mistakes, text(found, CATALYST_CONF).and_then(|t| Conf::parse(&t)));
+    let mut specs = Vec::new();
+    for target in StageTarget::ALL {
+        let name = format!("catalyst/{}", target.file());
+        if found.contains_key(&name) {
+            match text(found, &name).and_then(|t| Spec::parse(target, &t)) {
+                Ok(spec) => specs.push(spec),
+                Err(mistake) => mistakes.push(mistake),
+            }
+        }
+    }
+    mistakes.extend(Spec::check_chain(&specs).err());
+    let environment = found.contains_key(CATALYSTRC).then(|| folder.join(CATALYSTRC));
+    Catalyst { conf, specs, environment }
 }
 
 /// What becomes of a file.
@@ -137,6 +176,11 @@ enum Target {
 }
 
 fn target(name: &str) -> Target {
+    if let Some(of_catalyst) = name.strip_prefix("catalyst/") {
+        let is_spec = StageTarget::ALL.iter().any(|target| target.file() == of_catalyst);
+        let known = is_spec || [CATALYST_CONF, CATALYSTRC].contains(&name);
+        return if known { Target::Own } else { Target::Unknown };
+    }
     if OWN.contains(&name) || FREE.iter().any(|folder| name.starts_with(folder)) {
         return Target::Own;
     }
@@ -281,6 +325,8 @@ mod tests {
         let system = System::load(&config).unwrap();
         assert_eq!(system.build, Build::default());
         assert_eq!((system.packages.len(), system.runlevels.len(), system.inject.len()), (0, 0, 0));
+        let targets: Vec<_> = system.catalyst.specs.iter().map(|spec| spec.target).collect();
+        assert_eq!(targets, [StageTarget::Stage1, StageTarget::Stage3]);
         let on = |name: &str| {
             let text = fs::read_to_string(config.join("system").join(name)).unwrap();
             let line = |line: &str| match line.strip_prefix('#') {
@@ -291,11 +337,15 @@ mod tests {
             };
             text.lines().map(line).collect::<Vec<_>>().join("\n")
         };
+        Conf::parse(&on("catalyst/catalyst.conf")).unwrap();
         let build = Build::parse(&on("build.toml")).unwrap();
         // What is shown as an example, and not as what holds.
         let shown = Build {
+            distcc: build.distcc.clone(),
+            ccache: build.ccache.clone(),
             portage: build.portage.clone(),
             kernel: build.kernel.clone(),
+            initramfs: build.initramfs.clone(),
             locale: build.locale.clone(),
             clean: build.clean.clone(),
             ..Build::default()
@@ -306,6 +356,7 @@ mod tests {
                 && build.locale.lang.is_some()
                 && !build.clean.share.is_empty()
         );
+        assert!(!build.distcc.hosts.is_empty() && build.initramfs.by.is_some());
         assert_eq!(config_lists::packages(&on("packages")).unwrap().len(), 3);
         assert_eq!(config_lists::runlevels(&on("runlevels")).unwrap().len(), 2);
         assert_eq!(config_lists::inject(&on("inject")).unwrap().len(), 1);

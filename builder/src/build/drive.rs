@@ -2,7 +2,7 @@
 
 use std::{
     env, fmt, fs, io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Command,
     time::{Instant, SystemTime},
 };
@@ -11,17 +11,18 @@ use indicatif::HumanDuration;
 use rustix::fs::syncfs;
 
 use super::{
-    Earlier, Error, Options,
+    Base, Earlier, Error, Options, Publish,
     ask::{Asker, Choice},
     checks::{Facts, Finding},
-    config::Sync,
+    compilers::{self, Compilers},
+    config::{InitramfsBy, Sync},
     config_tree::System,
     hook::{Hook, HookSet, Place},
     inside,
     log::Log,
     mirrors::Mirrors,
-    mounts::{self, Mounts},
-    parts::{part_a, part_b, part_h, part_i, part_l},
+    mounts::{self, Mount, Mounts},
+    parts::{catalyst, part_a, part_b, part_h, part_i, part_l},
     places::Places,
     plan::{Step, Task, plan, replaces_the_tree},
     run::{Cmd, Runner, ended},
@@ -31,6 +32,8 @@ use crate::{keys::SecretKey, lock::FolderLock, password};
 
 /// Programs of this machine that a build needs.
 const TOOLS: [&str; 5] = ["bash", "gpg", "rm", "tar", "xz"];
+/// And those that one with catalyst needs: what is not here comes with it.
+const TOOLS_OF_CATALYST: [&str; 4] = ["catalyst", "date", "git", "sqfs2tar"];
 
 /// What a build came to.
 #[derive(Debug)]
@@ -78,16 +81,27 @@ pub fn run_build(options: &Options) -> Result<Report, Error> {
     let mut wishes = options.wishes.clone();
     wishes.rebuild |= system.build.portage.rebuild;
     wishes.snapshot = system.build.portage.sync == Sync::Snapshot;
+    wishes.seed = catalyst::needs_seed(&system);
+    wishes.initrd &= options.initrd.is_some() || system.build.initramfs.by.is_some();
     wishes.kernel &= options.kernel.is_some() || system.build.kernel.package.is_some();
     let steps = plan(&wishes, &state);
-    // A key that cannot be read, or a password that nobody types, comes to light before hours of work.
-    let key = match steps.iter().any(|s| s.hook == Hook::Mark && !matches!(s.task, Task::Pass(_))) {
-        true => {
-            options.publish.as_ref().map(|p| SecretKey::load(&p.key, password::ask)).transpose()?
-        }
-        false => None,
+    // A key that cannot be read, a password that nobody types, a mistake: it comes to light before hours of work.
+    let is_ahead = |hook| steps.iter().any(|s| s.hook == hook && !matches!(s.task, Task::Pass(_)));
+    if is_ahead(Hook::Initrd) && by_controller(options, &system) {
+        part_i::check_controller(options)?;
+    }
+    let release = options.publish.as_ref().filter(|_| is_ahead(Hook::Mark));
+    let release = release.map(|publish| ReadyRelease::ask(options, publish)).transpose()?;
+    let compilers = Compilers::new(&system.build, &places.local, options.distcc, options.ccache);
+    let mut driver = Driver {
+        options,
+        system: &system,
+        places: &places,
+        state,
+        mounts: None,
+        release,
+        compilers,
     };
-    let mut driver = Driver { options, system: &system, places: &places, state, mounts: None, key };
     let mut done = 0;
     for step in &steps {
         if matches!(step.task, Task::Pass(_)) {
@@ -173,6 +187,39 @@ fn goes_on(state: &State, options: &Options, system: &System) -> Going {
     }
 }
 
+/// What is known before hours of work, for what comes after them.
+struct ReadyRelease<'a> {
+    publish: &'a Publish,
+    /// What signs.
+    key: SecretKey,
+    /// Whether machines take it next.
+    latest: bool,
+}
+
+impl<'a> ReadyRelease<'a> {
+    fn ask(options: &Options, publish: &'a Publish) -> Result<Self, Error> {
+        const CHOICES: [Choice; 2] = [
+            Choice { word: "yes", meaning: "machines take it at their next start" },
+            Choice { word: "no", meaning: "it only lies ready" },
+        ];
+        let key = SecretKey::load(&publish.key, password::ask)?;
+        let latest = publish.latest.unwrap_or_else(|| {
+            let question = format!(
+                "When it is built, make {} {} the default system of all machines?",
+                publish.name, publish.version
+            );
+            Asker::new(options.questions).choose(&question, &CHOICES) != Some("no")
+        });
+        Ok(Self { publish, key, latest })
+    }
+}
+
+/// Whether the initramfs is the controller's, and made here.
+fn by_controller(options: &Options, system: &System) -> bool {
+    let made = options.wishes.initrd && options.initrd.is_none();
+    made && system.build.initramfs.by == Some(InitramfsBy::Controller)
+}
+
 struct Driver<'a> {
     options: &'a Options,
     system: &'a System,
@@ -180,8 +227,9 @@ struct Driver<'a> {
     state: State,
     /// In the tree, as soon as something is done inside.
     mounts: Option<Mounts>,
-    /// What signs, if the system is published.
-    key: Option<SecretKey>,
+    /// If the system is published.
+    release: Option<ReadyRelease<'a>>,
+    compilers: Compilers,
 }
 
 impl Driver<'_> {
@@ -218,6 +266,10 @@ impl Driver<'_> {
     }
 
     fn work(&mut self, log: &Log, hook: Hook, force: bool) -> Result<(), Error> {
+        if hook == Hook::Initrd && by_controller(self.options, self.system) {
+            log.note(part_i::controller(self.options, &self.places.tree)?);
+            return Ok(());
+        }
         if hook.place() == Some(Place::Chroot) {
             return self.enter(log, hook.name());
         }
@@ -229,32 +281,50 @@ impl Driver<'_> {
             runner: &runner,
             anew: force || self.options.fetch_new,
         };
+        if self.options.base == Base::Catalyst && hook.part() == Some(Hook::PartA) {
+            let work = catalyst::Work { host, system: self.system };
+            return match hook {
+                Hook::Seed => work.seed(&mut self.state),
+                Hook::Snapshot => work.snapshot(&mut self.state),
+                Hook::Catalyst => work.stages(&mut self.state),
+                _ => part_a::extract(&work.host, &self.state, self.keeps_earlier()),
+            };
+        }
         match hook {
             Hook::Fundamentals => self.check(log),
             Hook::Seed => part_a::seed(&host, &mut self.state),
             Hook::Snapshot => part_a::snapshot(&host, &mut self.state),
             Hook::Precompiled => part_a::precompiled(&host, &mut self.state),
-            Hook::Extract => {
-                let keep = self.options.earlier == Earlier::Keep;
-                part_a::extract(&host, &self.state, keep)
-            }
+            Hook::Extract => part_a::extract(&host, &self.state, self.keeps_earlier()),
             Hook::Mark => self.publish(log),
             // Parts have no work beside that of the hook points inside them.
             _ => Ok(()),
         }
     }
 
+    fn keeps_earlier(&self) -> bool {
+        self.options.earlier == Earlier::Keep
+    }
+
     /// `gmark`. What is mounted in the tree is no part of it.
     fn publish(&mut self, log: &Log) -> Result<(), Error> {
         self.mounts = None;
-        let (Some(publish), Some(key)) = (&self.options.publish, &self.key) else { return Ok(()) };
-        let summary = part_l::mark(publish, key, &self.places.tree, &log.progress())?;
+        let Some(ReadyRelease { publish, key, latest }) = &self.release else { return Ok(()) };
+        if by_controller(self.options, self.system) {
+            let folder = part_l::publish_kernel(&self.places.tree, &publish.dist)?;
+            log.note(format!("kernel and initramfs for boot loaders are in {}", folder.display()));
+        }
+        let summary = part_l::mark(publish, key, &self.places.tree, *latest, &log.progress())?;
         let (name, version) = (&summary.name, &summary.version);
-        log.note(format!(
-            "published {name} {version} as serial {} in {}: machines take it at their next start, as their update.policy says",
-            summary.serial,
-            summary.path.display()
-        ));
+        let (serial, path) = (summary.serial, summary.path.display());
+        log.note(if *latest {
+            format!(
+                "published {name} {version} as serial {serial} in {path}: machines take it at their next start, as their \
+                 update.policy says"
+            )
+        } else {
+            format!("{name} {version} lies ready in {path}, and no machine takes it")
+        });
         Ok(())
     }
 
@@ -262,11 +332,18 @@ impl Driver<'_> {
     fn check(&self, log: &Log) -> Result<(), Error> {
         let mirrors = Mirrors::new(&self.system.build.sources.mirrors)?;
         let unreachable = mirrors.check_connection().err().map(|e| e.to_string());
-        let facts = Facts::gather(&self.places.local, &TOOLS, unreachable)
+        let mut tools = TOOLS.to_vec();
+        if self.options.base == Base::Catalyst {
+            tools.extend(TOOLS_OF_CATALYST);
+        }
+        let facts = Facts::gather(&self.places.local, &tools, unreachable)
             .map_err(Error::io("looking at", &self.places.local))?;
         let space = self.system.build.host.space.saturating_mul(1 << 30);
-        let (fatal, warnings): (Vec<_>, Vec<_>) =
-            facts.judge(space).into_iter().partition(|f| matches!(f, Finding::Fatal(_)));
+        let (fatal, warnings): (Vec<_>, Vec<_>) = facts
+            .judge(space)
+            .into_iter()
+            .chain(self.compilers.check())
+            .partition(|f| matches!(f, Finding::Fatal(_)));
         warnings.iter().for_each(|warning| log.warn(warning));
         if fatal.is_empty() { Ok(()) } else { Err(Error::Checks(fatal)) }
     }
@@ -300,7 +377,13 @@ impl Driver<'_> {
             {
                 shown.extend(file.iter().map(|file| (file.clone(), name.to_owned())));
             }
-            self.mounts = Some(Mounts::new(&self.places.tree, &mounts::wanted(&shown))?);
+            let mut wanted = mounts::wanted(&shown);
+            if let Some(cache) = self.compilers.ccache.clone() {
+                fs::create_dir_all(&cache).map_err(Error::io("making", &cache))?;
+                let target = Path::new(mounts::INSIDE).join(compilers::SHOWN);
+                wanted.push(Mount::Share { source: cache, target });
+            }
+            self.mounts = Some(Mounts::new(&self.places.tree, &wanted)?);
         }
         let arguments = env::args_os().skip(1).filter(|arg| arg != super::command::INSIDE);
         let status = Command::new("/proc/self/exe")

@@ -5,11 +5,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{archive, keys};
+use crate::{archive, initramfs, keys, publish};
 
 use super::{
-    checks::Finding, config_tree, hook::Hook, log, loops::Stopped, mirrors, mounts, namespace,
-    openpgp, run::Failed, scripts, state,
+    catalyst, checks::Finding, config_tree, hook::Hook, kernel_files, log, loops::Stopped, mirrors,
+    mounts, namespace, openpgp, run::Failed, scripts, state,
 };
 
 /// A build stops here; what is done stays done.
@@ -51,6 +51,9 @@ pub enum Error {
         "no portage snapshot was verified: let gsnap run, or set portage.sync = \"emerge\" in build.toml"
     )]
     NoSnapshot,
+    /// Nothing says which commit of the ebuild repository.
+    #[error("catalyst made no snapshot of the ebuild repository: let gsnap run")]
+    NoTreeish,
     /// A file is no longer the one that was verified.
     #[error("{0} was changed since it was verified: --enforce=gparta fetches it again")]
     Changed(PathBuf),
@@ -82,6 +85,9 @@ pub enum Error {
     /// Scripts of the user's.
     #[error(transparent)]
     Scripts(#[from] scripts::Error),
+    /// catalyst.
+    #[error(transparent)]
+    Catalyst(#[from] catalyst::Error),
     /// Fetching.
     #[error(transparent)]
     Mirrors(#[from] mirrors::Error),
@@ -100,6 +106,15 @@ pub enum Error {
     /// Publishing.
     #[error(transparent)]
     Archive(#[from] archive::Error),
+    /// The kernel.
+    #[error(transparent)]
+    Kernel(#[from] kernel_files::Error),
+    /// The configuration of the controller.
+    #[error(transparent)]
+    Publish(#[from] publish::Error),
+    /// The controller's initramfs.
+    #[error(transparent)]
+    Initramfs(#[from] initramfs::Error),
     /// The key that signs.
     #[error(transparent)]
     Key(#[from] keys::Error),

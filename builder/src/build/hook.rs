@@ -18,6 +18,8 @@ pub enum Hook {
     Seed,
     /// Fetches the portage snapshot.
     Snapshot,
+    /// Makes the stage3 with catalyst.
+    Catalyst,
     /// Fetches the stage3.
     Precompiled,
     /// Unpacks it.
@@ -114,9 +116,9 @@ const fn alone(
 }
 
 use Hook::{
-    ApplyNew, Clean, Configure, Extract, Fundamentals, Initrd, Install, Kernel, Mark, PartA, PartB,
-    PartC, PartD, PartE, PartF, PartG, PartH, PartI, PartJ, PartK, PartL, Portage, Precompiled,
-    Rebuild, Runlevels, Seed, Snapshot, Update,
+    ApplyNew, Catalyst, Clean, Configure, Extract, Fundamentals, Initrd, Install, Kernel, Mark,
+    PartA, PartB, PartC, PartD, PartE, PartF, PartG, PartH, PartI, PartJ, PartK, PartL, Portage,
+    Precompiled, Rebuild, Runlevels, Seed, Snapshot, Update,
 };
 use Place::{Chroot, Host};
 
@@ -126,6 +128,7 @@ const ALL: &[Known] = &[
     part(PartA, &["gparta"], "Part A: the base system"),
     inside(PartA, Seed, &["gseed"], "Looking for the latest stage3", Host),
     inside(PartA, Snapshot, &["gsnap"], "Fetching the portage snapshot", Host),
+    inside(PartA, Catalyst, &["gcat"], "Building the stages with catalyst", Host),
     inside(PartA, Precompiled, &["gprec"], "Fetching the stage3", Host),
     inside(PartA, Extract, &["gextr", "extr"], "Extracting tarball", Host),
     alone(PartB, &["gpartb"], "Part B: preparing to enter the new system", Chroot),
@@ -327,8 +330,17 @@ mod tests {
     fn a_part_stands_for_what_is_inside_it() {
         let set = HookSet::parse(&["gparta,gupdate", "extr gpartg"]).unwrap();
         let has: Vec<_> = Hook::all().filter(|hook| set.has(*hook)).map(Hook::name).collect();
-        let expected =
-            ["gparta", "gseed", "gsnap", "gprec", "gextr", "gupdate", "gpartg", "grunlevels"];
+        let expected = [
+            "gparta",
+            "gseed",
+            "gsnap",
+            "gcat",
+            "gprec",
+            "gextr",
+            "gupdate",
+            "gpartg",
+            "grunlevels",
+        ];
         assert_eq!(has, expected);
         assert!(!set.has_all());
         assert!(HookSet::parse(&["all"]).unwrap().has_all());

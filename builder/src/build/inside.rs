@@ -16,6 +16,7 @@ use rustix::process::{chdir, chroot};
 use super::{
     Error, Options,
     ask::Asker,
+    compilers::{Compilers, Distcc},
     config_tree::System,
     hook::Hook,
     log::Log,
@@ -50,6 +51,7 @@ pub(super) struct Inside<'a> {
     pub(super) options: &'a Options,
     pub(super) system: &'a System,
     pub(super) state: &'a State,
+    pub(super) compilers: &'a Compilers,
     pub(super) loops: Loops<'a>,
 }
 
@@ -67,10 +69,15 @@ pub(super) fn work(options: &Options, places: &Places, step: &str) -> Result<(),
     chroot(&places.tree)
         .and_then(|()| chdir("/"))
         .map_err(|e| Error::io("entering", &places.tree)(e.into()))?;
-    let runner = Runner::with_environment(&log, environment());
+    let compilers = Compilers::new(&system.build, &places.local, options.distcc, options.ccache);
+    let mut environment = environment();
+    let is_there = |name: &str| Path::new("/usr/bin").join(name).is_file();
+    environment.extend(compilers.environment(is_there));
+    let runner = Runner::with_environment(&log, environment);
     let asker = Asker::new(options.questions);
     let loops = Loops { runner: &runner, asker, on_failure: options.on_failure };
-    let mut inside = Inside { options, system: &system, state: &state, loops };
+    let mut inside =
+        Inside { options, system: &system, state: &state, compilers: &compilers, loops };
     let result = match script {
         Some(script) => inside.script(hook, script),
         None => inside.hook(hook),
@@ -110,7 +117,10 @@ impl Inside<'_> {
         &mut self,
         args: impl IntoIterator<Item = S>,
     ) -> Result<(), Error> {
-        Ok(self.loops.emerge(&Cmd::new("emerge").arg("--ask=n").args(args))?)
+        // pump starts what includes are gathered by, around everything that compiles.
+        let pump = self.compilers.distcc == Distcc::Pump && Path::new("/usr/bin/pump").is_file();
+        let emerge = if pump { Cmd::new("pump").arg("emerge") } else { Cmd::new("emerge") };
+        Ok(self.loops.emerge(&emerge.arg("--ask=n").args(args))?)
     }
 
     /// Any other command.
@@ -121,6 +131,11 @@ impl Inside<'_> {
     /// A step within a hook point, for the person.
     pub(super) fn note(&self, text: &str) {
         self.loops.runner.log().note(text);
+    }
+
+    /// Something that the person should know.
+    pub(super) fn warn(&self, text: &str) {
+        self.loops.runner.log().warn(text);
     }
 
     /// Writes files of the configuration to their places in the system.
@@ -174,7 +189,7 @@ fn environment() -> Vec<(String, String)> {
 
 /// What `env-update` gathered: lines of `export NAME='VALUE'`
 /// (<https://wiki.gentoo.org/wiki/Handbook:AMD64/Working/EnvVar>).
-fn profile_env(text: &str) -> Vec<(String, String)> {
+pub(super) fn profile_env(text: &str) -> Vec<(String, String)> {
     let line = |line: &str| {
         let (name, value) = line.strip_prefix("export ")?.split_once('=')?;
         let value = value.strip_prefix('\'')?.strip_suffix('\'')?;

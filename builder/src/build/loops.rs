@@ -81,7 +81,10 @@ impl Loops<'_> {
     /// # Errors
     /// If it fails, and the person or the policy wants no more.
     pub fn emerge(&mut self, cmd: &Cmd) -> Result<(), Stopped> {
-        let resume = Cmd::new("emerge").args(["--resume", "--ask=n"]);
+        // It may be started by another program.
+        let emerge = Cmd::new(&cmd.program)
+            .args(cmd.args.iter().take_while(|arg| *arg == "emerge").cloned());
+        let resume = emerge.args(["--resume", "--ask=n"]);
         let skip_first = resume.clone().arg("--skipfirst");
         self.master(
             &[],

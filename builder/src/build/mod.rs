@@ -7,8 +7,10 @@
 //! new system, is this same program after chroot(2) ([`inside`]).
 
 pub mod ask;
+pub mod catalyst;
 pub mod checks;
 mod command;
+pub mod compilers;
 pub mod config;
 pub mod config_lists;
 pub mod config_tree;
@@ -16,8 +18,10 @@ mod drive;
 mod error;
 pub mod hook;
 mod inside;
+pub mod kernel_files;
 pub mod log;
 pub mod loops;
+mod merges;
 pub mod mirrors;
 pub mod mounts;
 pub mod namespace;
@@ -38,12 +42,20 @@ pub use command::command;
 pub use drive::{Report, run_build};
 pub use error::Error;
 
-use self::{log::Mode, loops::OnFailure, plan::Wishes};
+use self::{
+    compilers::{Ccache, Distcc},
+    log::Mode,
+    loops::OnFailure,
+    plan::Wishes,
+};
 
 /// What a system is made from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Base {
+    /// A stage3 that catalyst makes here, from source.
+    Catalyst,
     /// The latest stage3 of the Release Engineering team.
+    #[default]
     Precomp,
 }
 
@@ -51,6 +63,7 @@ impl Base {
     /// After which its folders are called.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Catalyst => "catalyst",
             Self::Precomp => "precomp",
         }
     }
@@ -87,6 +100,8 @@ pub struct Publish {
     pub allow_downgrade: bool,
     /// See [`crate::archive::ArchiveOptions::patches`].
     pub patches: usize,
+    /// See [`crate::archive::ArchiveOptions::latest`]; the person is asked, without it.
+    pub latest: Option<bool>,
     /// Now, in seconds since 1970.
     pub created: u64,
 }
@@ -110,10 +125,18 @@ pub struct Options {
     pub kernel: Option<PathBuf>,
     /// An initramfs that is ready.
     pub initrd: Option<PathBuf>,
+    /// The controller's binary, for its initramfs; found where gse is, without it.
+    pub controller: Option<PathBuf>,
+    /// When the build began, in seconds since 1970.
+    pub now: u64,
     /// Whether only what is essential goes into the system.
     pub minimal: bool,
     /// As what machines get it, if they do.
     pub publish: Option<Publish>,
+    /// Whether compilation goes to other machines, if not as the configuration says.
+    pub distcc: Option<Distcc>,
+    /// Whether what was compiled before is kept, if not as the configuration says.
+    pub ccache: Option<Ccache>,
     /// How much the person sees.
     pub mode: Mode,
     /// Whether the person is asked.

@@ -41,6 +41,13 @@ pub enum Mount {
         /// Whether the tree may change it.
         writable: bool,
     },
+    /// A folder of this machine's, which the tree can write.
+    Share {
+        /// On this machine.
+        source: PathBuf,
+        /// Relative to the tree, in a filesystem that is mounted before.
+        target: PathBuf,
+    },
     /// A file or folder of this machine's, which the tree can read.
     Show {
         /// On this machine.
@@ -117,6 +124,11 @@ impl Mounts {
                     .map_err(|e| failed("mounting", &target)(e.into()))?;
                 target
             }
+            Mount::Share { source, target } => {
+                let target = tree.join(target);
+                bind(source, &target)?;
+                target
+            }
             Mount::Show { source, target } => {
                 let target = tree.join(target);
                 bind(source, &target)?;
@@ -127,6 +139,9 @@ impl Mounts {
             Mount::Device(name) => {
                 let target = tree.join("dev").join(name);
                 bind(&Path::new("/dev").join(name), &target)?;
+                // It can be written all the same; its owner and mode on this machine cannot.
+                mount_remount(&target, MountFlags::BIND | MountFlags::RDONLY, c"")
+                    .map_err(|e| failed("mounting", &target)(e.into()))?;
                 target
             }
         };

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::{
+    Base,
     hook::{Hook, HookSet},
     scripts::{Place, Scripts, Side},
     state::State,
@@ -11,6 +12,8 @@ use super::{
 /// What was asked for, as far as it decides about hook points.
 #[derive(Debug, Clone, Default)]
 pub struct Wishes {
+    /// What the system is made from.
+    pub base: Base,
     /// Hook points to leave out; wins over `enforce`.
     pub lawful_good: HookSet,
     /// Hook points to do by force, even where they are done.
@@ -21,6 +24,8 @@ pub struct Wishes {
     pub rebuild: bool,
     /// Whether the ebuild repository comes as a snapshot.
     pub snapshot: bool,
+    /// Whether catalyst's first stage is made from a stage3 of the mirrors.
+    pub seed: bool,
     /// Whether a kernel goes into the system: part H.
     pub kernel: bool,
     /// Whether an initramfs does: part I.
@@ -173,11 +178,16 @@ impl Planner<'_> {
 }
 
 impl Planner<'_> {
-    /// Force makes up for a rebuild that the configuration does not ask for; there is no kernel to make up.
+    /// Force makes up for a rebuild that the configuration does not ask for; there is no kernel to make up. What catalyst made
+    /// was compiled here already.
     fn is_asked(&self, hook: Hook, force: bool) -> bool {
+        let catalyst = self.wishes.base == Base::Catalyst;
         match hook {
-            Hook::Rebuild => self.wishes.rebuild || force,
-            Hook::Snapshot => self.wishes.snapshot,
+            Hook::Seed => !catalyst || self.wishes.seed,
+            Hook::Catalyst => catalyst,
+            Hook::Precompiled => !catalyst,
+            Hook::Rebuild => self.wishes.rebuild && !catalyst || force,
+            Hook::Snapshot => self.wishes.snapshot || catalyst,
             Hook::Kernel => self.wishes.kernel,
             Hook::Initrd => self.wishes.initrd,
             Hook::Mark => self.wishes.publish,
@@ -188,7 +198,7 @@ impl Planner<'_> {
 
 /// Whether all that comes later has to be done again when this is: it makes the tree, or decides of what.
 pub(super) fn replaces_the_tree(hook: Hook) -> bool {
-    matches!(hook, Hook::Seed | Hook::Precompiled | Hook::Extract)
+    matches!(hook, Hook::Seed | Hook::Catalyst | Hook::Precompiled | Hook::Extract)
 }
 
 /// Whether it is done in each run: this machine may have changed since the last one.
@@ -206,6 +216,7 @@ mod tests {
             lawful_good: HookSet::parse(lawful_good).unwrap(),
             enforce: HookSet::parse(enforce).unwrap(),
             snapshot: true,
+            seed: true,
             kernel: true,
             initrd: true,
             publish: true,
@@ -273,14 +284,30 @@ mod tests {
     }
 
     #[test]
+    fn catalyst_makes_what_is_fetched_otherwise_and_compiles_everything() {
+        let wishes =
+            Wishes { base: Base::Catalyst, rebuild: true, seed: true, ..Wishes::default() };
+        let steps = worked(&plan(&wishes, &State::default()));
+        assert_eq!(steps.get(..5).unwrap(), ["gfund", "gseed", "gsnap", "gcat", "gextr"]);
+        assert!(!steps.contains(&"grebuild".to_owned()));
+        let seedless = worked(&plan(&Wishes { seed: false, ..wishes }, &State::default()));
+        assert_eq!(seedless.get(..3).unwrap(), ["gfund", "gsnap", "gcat"]);
+    }
+
+    #[test]
     fn each_hook_point_can_be_left_out_and_that_wins_over_force() {
-        for hook in Hook::all() {
-            let steps = plan(&wishes(&[hook.name()], &["all"]), &State::default());
-            for step in steps {
-                let meant = step.hook == hook || step.hook.part() == Some(hook);
-                let expected =
-                    if meant { Task::Pass(Reason::LawfulGood) } else { Task::Work { force: true } };
-                assert_eq!(step.task, expected, "{hook}");
+        for (base, not) in [(Base::Precomp, Hook::Catalyst), (Base::Catalyst, Hook::Precompiled)] {
+            for hook in Hook::all() {
+                let wishes = Wishes { base, ..wishes(&[hook.name()], &["all"]) };
+                for step in plan(&wishes, &State::default()) {
+                    let meant = step.hook == hook || step.hook.part() == Some(hook);
+                    let expected = match (meant, step.hook == not) {
+                        (true, _) => Task::Pass(Reason::LawfulGood),
+                        (false, true) => Task::Pass(Reason::NotAsked),
+                        (false, false) => Task::Work { force: true },
+                    };
+                    assert_eq!(step.task, expected, "{hook}");
+                }
             }
         }
     }
@@ -345,11 +372,11 @@ mod tests {
             "-gparta:one#2",
             "gseed",
             "gsnap",
+            "gcat",
             "gprec",
             "gextr",
             "+gextr:three",
             "+gparta:four",
-            "gpartb",
         ];
         assert_eq!(ids, expected);
         let ids = worked(&plan(&wishes, &done(&["-gparta:one", "-gparta:two", "gfund"])));

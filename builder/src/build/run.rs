@@ -133,6 +133,22 @@ impl<'a> Runner<'a> {
         self.watch(cmd, |stream, bytes| self.log.output(stream, bytes))
     }
 
+    /// Runs it, and gives what it prints as output, which is shown too.
+    ///
+    /// # Errors
+    /// If it does not start, or ends with anything but success.
+    pub fn run_and_read(&self, cmd: &Cmd) -> Result<String, Failed> {
+        self.log.command(cmd);
+        let mut text = Vec::new();
+        self.watch(cmd, |stream, bytes| {
+            if stream == Stream::Out {
+                text.extend_from_slice(bytes);
+            }
+            self.log.output(stream, bytes);
+        })?;
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+
     /// Runs it, and gives what it prints; only the logs see it.
     ///
     /// # Errors

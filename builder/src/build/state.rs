@@ -38,6 +38,12 @@ pub struct State {
     /// The portage snapshot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<Download>,
+    /// The commit of the ebuild repository that catalyst builds from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub treeish: Option<String>,
+    /// What catalyst made, by its path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub product: Option<Download>,
     /// What is done, in the order in which it was done.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub done: Vec<Done>,
@@ -60,7 +66,7 @@ pub struct Stage3 {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Download {
-    /// Its name among the downloads.
+    /// Its name among the downloads, or its path where it is elsewhere.
     pub file: String,
     /// What was verified. Whoever unpacks it later compares again.
     pub sha512: Sha512,
@@ -86,6 +92,8 @@ impl Default for State {
             finished: false,
             stage3: None,
             snapshot: None,
+            treeish: None,
+            product: None,
             done: Vec::new(),
         }
     }

@@ -2,11 +2,9 @@
 
 use std::{
     env, io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{SystemTime, UNIX_EPOCH},
 };
-
-use anyhow::Context as _;
 
 use serde::Serialize;
 
@@ -32,11 +30,8 @@ pub fn command(cli: &Cli) -> anyhow::Result<()> {
     let options = Options {
         modules: cli.build_controller.clone().flatten(),
         config: cli.config.clone(),
-        controller: match &cli.controller {
-            Some(path) => path.clone(),
-            None => controller(env::var_os("GSE_CONTROLLER").map(PathBuf::from))?,
-        },
-        tools: tools()?,
+        controller: find_controller(cli.controller.as_deref())?,
+        tools: find_tools()?,
         drivers: cli.drivers.clone(),
         output: match &cli.output {
             Some(file) => Output::File(file.clone()),
@@ -106,10 +101,11 @@ fn images(asked: Option<Images>, output: &Output) -> Result<Choice, Error> {
     Ok(Choice { own, dracut })
 }
 
-/// The controller that `$GSE_CONTROLLER` names, else the one beside this program, as in a build, or in
-/// `lib64/gse` beside the `bin` that this program is in, as installed.
-fn controller(named: Option<PathBuf>) -> anyhow::Result<PathBuf> {
-    match named {
+/// The controller that is named, by `$GSE_CONTROLLER` if not otherwise, else the one beside this program, as in a build,
+/// or in `lib64/gse` beside the `bin` that this program is in, as installed.
+pub(crate) fn find_controller(named: Option<&Path>) -> Result<PathBuf, Error> {
+    let of_environment = || env::var_os("GSE_CONTROLLER").map(PathBuf::from);
+    match named.map(Path::to_owned).or_else(of_environment) {
         Some(path) => Ok(path),
         None => {
             let (beside, installed) = places("gse-controller")?;
@@ -119,14 +115,15 @@ fn controller(named: Option<PathBuf>) -> anyhow::Result<PathBuf> {
 }
 
 /// The directory of static filesystem tools, if there is one, in the same places.
-fn tools() -> anyhow::Result<Option<PathBuf>> {
+pub(crate) fn find_tools() -> Result<Option<PathBuf>, Error> {
     let (beside, installed) = places("tools")?;
     Ok([Some(beside), installed].into_iter().flatten().find(|path| path.is_dir()))
 }
 
 /// Where what belongs to this program may be: beside it, as in a build, and as installed.
-fn places(name: &str) -> anyhow::Result<(PathBuf, Option<PathBuf>)> {
-    let own = env::current_exe().context("finding the directory that gse is in")?;
+fn places(name: &str) -> Result<(PathBuf, Option<PathBuf>), Error> {
+    let own = env::current_exe()
+        .map_err(Error::io("finding", Path::new("the directory that gse is in")))?;
     let installed = own.ancestors().nth(2).map(|p| p.join("lib64/gse").join(name));
     Ok((own.with_file_name(name), installed))
 }

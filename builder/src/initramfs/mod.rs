@@ -32,6 +32,7 @@ use std::{
 };
 
 pub use command::command;
+pub(crate) use command::{find_controller, find_tools};
 pub use error::Error;
 pub use flags::{Flags, Images, Local};
 pub use report::{Part, Report, Shell};

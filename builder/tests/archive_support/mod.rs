@@ -51,6 +51,7 @@ impl Lab {
             level: 3,
             allow_downgrade: false,
             kernel: None,
+            latest: true,
             created: 1_700_000_000,
             patches: 0,
             threads: NonZero::new(3).unwrap(),

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use gse::build::hook::Hook;
+
 use crate::support::{Lab, small_tree};
 
 /// The tree is that of a script's, and there is no Portage in it.
@@ -49,6 +51,31 @@ fn scripts_run_around_hook_points_outside_and_inside_in_their_order() {
 }
 
 #[test]
+fn scripts_run_around_each_part_and_hook_point_even_where_all_is_passed() {
+    let lab = lab();
+    script(&lab, "before", "echo \"-$GSE_HOOK\" >>\"$GSE_TREE/order\"");
+    script(&lab, "after", "echo \"+$GSE_HOOK\" >>\"$GSE_TREE/order\"");
+    let hooks: Vec<_> = Hook::all().map(Hook::name).collect();
+    let scripts = "before after ".repeat(hooks.len());
+    let places: Vec<_> = hooks.iter().map(|hook| format!("-{hook},+{hook}")).collect();
+    // The tree has to be there for the first of them.
+    let flags = [
+        &sdir(&lab),
+        &format!("--do=tree {}", scripts.trim()),
+        &format!("-g=-gfund,{}", places.join(",")),
+        "--lawful-good=all",
+    ];
+    lab.builds(&flags);
+    let expected = Hook::parts().flat_map(|part| {
+        let inner = part.inside().flat_map(|hook| [format!("-{hook}"), format!("+{hook}")]);
+        let inner: Vec<_> = inner.collect();
+        [vec![format!("-{part}")], inner, vec![format!("+{part}")]].concat()
+    });
+    let order = fs::read_to_string(lab.tree("order")).unwrap();
+    assert_eq!(order.lines().collect::<Vec<_>>(), expected.collect::<Vec<_>>());
+}
+
+#[test]
 fn a_script_that_fails_stops_the_build_which_goes_on_with_it() {
     let lab = lab();
     script(&lab, "fails", "echo here >>/tried; echo sorry >&2; test -e /mended");
@@ -71,7 +98,7 @@ fn every_hook_point_can_be_left_out() {
     let said = lab.builds(&["--lawful-good=all", "--enforce=all"]);
     let passed =
         said.lines().filter(|line| line.ends_with(": passed, as --lawful-good says")).count();
-    assert_eq!(passed, gse::build::hook::Hook::all().filter(|hook| hook.place().is_some()).count());
+    assert_eq!(passed, Hook::all().filter(|hook| hook.place().is_some()).count());
     assert!(!lab.tree("").exists());
 }
 
@@ -133,28 +160,6 @@ fn flags_that_do_not_go_together_are_refused() {
 }
 
 #[test]
-fn a_kernel_and_an_initramfs_that_are_ready_go_to_boot() {
-    let lab = lab();
-    let file = |name: &str| lab.dir.path().join(name).display().to_string();
-    fs::write(lab.dir.path().join("vmlinuz-1"), "kernel").unwrap();
-    fs::write(lab.dir.path().join("initrd-1"), "initrd").unwrap();
-    let (kernel, initrd) =
-        (format!("--kernel={}", file("vmlinuz-1")), format!("--initramfs={}", file("initrd-1")));
-    let sdir = sdir(&lab);
-    let flags = [&sdir, "--do=tree", "-g=-gextr", WITHOUT];
-    lab.builds(&[&flags[..], &[&kernel, &initrd]].concat());
-    assert_eq!(fs::read_to_string(lab.tree("boot/vmlinuz-1")).unwrap(), "kernel");
-    assert_eq!(fs::read_to_string(lab.tree("boot/initrd-1")).unwrap(), "initrd");
-    for without in ["-ni", "--build-minimal", "-nk"] {
-        fs::remove_dir_all(lab.tree("")).unwrap();
-        let kernel: &[&str] = if without == "-ni" { &[&kernel] } else { &[] };
-        lab.builds(&[&flags[..], &["--force-new", without], kernel].concat());
-        assert_eq!(lab.tree("boot/vmlinuz-1").exists(), without == "-ni", "{without}");
-        assert!(!lab.tree("boot/initrd-1").exists(), "{without}");
-    }
-}
-
-#[test]
 fn a_system_is_published_under_the_version_that_is_named() {
     let lab = lab();
     let (key, dist) = (lab.dir.path().join("gse.key"), lab.dir.path().join("dist.d"));
@@ -191,11 +196,25 @@ fn a_system_is_published_under_the_version_that_is_named() {
         "{list}"
     );
 
+    // Another version only lies ready.
+    let said =
+        lab.builds(&[&flags[..], &["--version=1a", "--enforce=gmark", "--mark=no"]].concat());
+    assert!(said.contains("gse 1a lies ready in"), "{said}");
+    gse(&[&format!("--verify={dist}/images/gse-1a/index.cbor.zst"), &public]);
+    let release = gse(&[&format!("--verify={dist}/latest.toml"), &public]);
+    assert!(release.contains("serial 1,"), "{release}");
+
     // The same tree again, without a word of publishing, and then as another version.
     assert!(lab.builds(&["--enforce=gpartg", WITHOUT]).contains("gmark: not asked for"));
     lab.builds(&[&flags[..], &["--version=2", "--enforce=gmark"]].concat());
     let release = gse(&[&format!("--verify={dist}/latest.toml"), &public]);
-    assert!(release.contains("serial 2"), "{release}");
+    assert!(release.contains("serial 3,"), "{release}");
+    // Who is there is asked, before anything is done.
+    let more = ["--version=3", "--enforce=gmark", "--quiet"];
+    let (said, success) = lab.typed(&[&flags[..], &more].concat(), &["no"]);
+    let question = said.find("make gse 3 the default system of all machines?");
+    assert!(success && question < said.find("Checking this machine"), "{said}");
+    assert!(!gse(&[&format!("--verify={dist}/latest.toml"), &public]).contains("serial 4,"));
 }
 
 #[test]

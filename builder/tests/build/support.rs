@@ -5,12 +5,15 @@ use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     os::fd::OwnedFd,
     path::{Path, PathBuf},
-    process::{Child, ChildStdout, Command, Output, Stdio},
-    sync::OnceLock,
+    process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio},
 };
 
 use gse::build::{hook::Hook, state::State};
-use gse_tests::lab::scratch;
+pub(crate) use gse_tests::mirror::fixture;
+use gse_tests::{
+    lab::scratch,
+    mirror::{KEYS, build_toml},
+};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     process::{Pid, PidfdFlags, pidfd_open},
@@ -18,17 +21,6 @@ use rustix::{
 use tempfile::TempDir;
 
 pub(crate) const GSE: &str = env!("CARGO_BIN_EXE_gse");
-
-/// What `scripts/fixture-stage3` made.
-pub(crate) fn fixture() -> &'static Path {
-    static FIXTURE: OnceLock<PathBuf> = OnceLock::new();
-    FIXTURE.get_or_init(|| {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/fixture-stage3");
-        let output = Command::new(script).stderr(Stdio::inherit()).output().unwrap();
-        assert!(output.status.success(), "the stage3 stand-in could not be made");
-        PathBuf::from(String::from_utf8(output.stdout).unwrap().trim())
-    })
-}
 
 /// `gse --serve` of a folder, until this goes.
 pub(crate) struct Server {
@@ -64,6 +56,7 @@ impl Drop for Server {
 /// A place to build in: `config.d`, `local`, and a mirror of its own.
 pub(crate) struct Lab {
     pub(crate) dir: TempDir,
+    base: &'static str,
     server: Server,
 }
 
@@ -75,11 +68,16 @@ pub(crate) const SNAPSHOT: &str = "snapshots/gentoo-20260811.tar.xz";
 
 impl Lab {
     pub(crate) fn new() -> Self {
+        Self::of("precomp")
+    }
+
+    /// One that builds from this base.
+    pub(crate) fn of(base: &'static str) -> Self {
         let dir = scratch();
         let mirror = dir.path().join("mirror");
         copy_links(&fixture().join("mirror"), &mirror);
-        let lab = Self { server: Server::start(&mirror), dir };
-        for key in ["release.asc", "snapshot.asc"] {
+        let lab = Self { server: Server::start(&mirror), dir, base };
+        for key in KEYS {
             let path = lab.config().join("keys").join(key);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::copy(fixture().join(key), path).unwrap();
@@ -90,13 +88,7 @@ impl Lab {
 
     /// Writes `build.toml` with these mirrors and more text.
     pub(crate) fn configure(&self, mirrors: &[&str], more: &str) {
-        let text = format!(
-            "[host]\nspace = 1\n[sources]\nmirrors = {mirrors:?}\nkeys = [\"keys/release.asc\", \"keys/snapshot.asc\"]\n\
-             stage3_signers = [\"{}\"]\nsnapshot_signers = [\"{}\"]\n{more}\n",
-            fingerprint("release.asc"),
-            fingerprint("snapshot.asc"),
-        );
-        self.write("build.toml", &text);
+        self.write("build.toml", &build_toml(mirrors, more));
     }
 
     pub(crate) fn url(&self) -> &str {
@@ -131,26 +123,26 @@ impl Lab {
     }
 
     pub(crate) fn tree(&self, path: &str) -> PathBuf {
-        self.local().join("workdir-precomp").join(path)
+        self.local().join(format!("workdir-{}", self.base)).join(path)
     }
 
     pub(crate) fn log(&self, name: &str) -> String {
-        fs::read_to_string(self.local().join(format!("precomp/log/{name}.log"))).unwrap()
+        fs::read_to_string(self.local().join(format!("{}/log/{name}.log", self.base))).unwrap()
     }
 
     pub(crate) fn state(&self) -> String {
-        fs::read_to_string(self.local().join("precomp/state.toml")).unwrap()
+        fs::read_to_string(self.local().join(self.base).join("state.toml")).unwrap()
     }
 
     pub(crate) fn has_done(&self, hook: Hook) -> bool {
-        let file = self.local().join("precomp/state.toml");
+        let file = self.local().join(self.base).join("state.toml");
         State::load(&file).unwrap().is_some_and(|state| state.is_done(hook.name()))
     }
 
     pub(crate) fn arguments(&self, more: &[&str]) -> Vec<String> {
         let config = self.dir.path().join("config.d");
         let mut all = vec![
-            "--base=precomp".to_owned(),
+            format!("--base={}", self.base),
             format!("--config={}", config.display()),
             format!("--local={}", self.local().display()),
         ];
@@ -159,8 +151,14 @@ impl Lab {
     }
 
     pub(crate) fn command(&self, more: &[&str]) -> Command {
+        let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/build");
+        let path = std::env::var("PATH").unwrap();
         let mut command = Command::new(GSE);
-        command.args(self.arguments(more)).stdin(Stdio::null());
+        command
+            .args(self.arguments(more))
+            .env("PATH", format!("{}:{path}", here.join("bin").display()))
+            .env("CATALYST_REPOSITORY", here.join("repository"))
+            .stdin(Stdio::null());
         command
     }
 
@@ -229,9 +227,20 @@ impl Lab {
 
     /// Starts a build, and kills it when it has printed `lines` lines, or one that `until` takes. The answer is whether it
     /// came to that.
-    pub(crate) fn killed(&self, more: &[&str], mut until: impl FnMut(usize, &str) -> bool) -> bool {
+    pub(crate) fn killed(&self, more: &[&str], until: impl FnMut(usize, &str) -> bool) -> bool {
+        self.killed_with(more, &[], until)
+    }
+
+    /// The same, with variables in the environment.
+    pub(crate) fn killed_with(
+        &self,
+        more: &[&str],
+        environment: &[(&str, &str)],
+        mut until: impl FnMut(usize, &str) -> bool,
+    ) -> bool {
         let mut child = self
             .command(&[&["--auto=no"], more].concat())
+            .envs(environment.iter().copied())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -249,6 +258,30 @@ impl Lab {
         }
         self.is_left_clean();
         caught
+    }
+
+    /// Starts a build, and sends it a signal when it has printed a line. The answer is how it ended, and what it said as errors.
+    pub(crate) fn signalled(
+        &self,
+        more: &[&str],
+        signal: &str,
+        until: &str,
+    ) -> (ExitStatus, String) {
+        let mut child = self
+            .command(&[&["--auto=no"], more].concat())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert!(lines.by_ref().map_while(Result::ok).any(|line| line == until));
+        let pid = child.id().to_string();
+        assert!(Command::new("kill").args(["-s", signal, &pid]).status().unwrap().success());
+        let mut said = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        let status = child.wait().unwrap();
+        self.is_left_clean();
+        (status, said)
     }
 
     /// Nothing is mounted where the build was, and nothing runs there.
@@ -305,20 +338,6 @@ fn copy_links(from: &Path, to: &Path) {
         let status = Command::new("cp").arg("--archive").arg(from).arg(to).status().unwrap();
         assert!(status.success());
     }
-}
-
-fn fingerprint(key: &str) -> String {
-    let home = tempfile::tempdir().unwrap();
-    let output = Command::new("gpg")
-        .arg("--homedir")
-        .arg(home.path())
-        .args(["--batch", "--quiet", "--with-colons", "--show-keys"])
-        .arg(fixture().join(key))
-        .output()
-        .unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    let line = text.lines().find(|line| line.starts_with("fpr:")).unwrap();
-    line.split(':').nth(9).unwrap().to_owned()
 }
 
 /// A tree of two megabytes that scripts run in.

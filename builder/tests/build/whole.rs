@@ -7,14 +7,18 @@ use std::{
     process::Command,
 };
 
+use gse::build::hook::{Hook, Place};
+
 use crate::support::Lab;
+
+/// Of its `build.toml`.
+pub(crate) const MORE: &str = "[kernel]\npackage = \"sys-kernel/gentoo-kernel-bin\"\n[portage]\nprofile = \"default/linux/amd64/23.0/desktop\"\n[locale]\nlang = \"de_DE.utf8\"\n\
+                [clean]\nshare = [\"games\"]\n";
 
 /// A configuration with something in every part.
 pub(crate) fn configure(lab: &Lab) {
     let url = lab.url().to_owned();
-    let more = "[kernel]\npackage = \"sys-kernel/gentoo-kernel-bin\"\n[portage]\nprofile = \"default/linux/amd64/23.0/desktop\"\n[locale]\nlang = \"de_DE.utf8\"\n\
-                [clean]\nshare = [\"games\"]\n";
-    lab.configure(&[&url], more);
+    lab.configure(&[&url], MORE);
     lab.write("portage/make.conf", "USE=\"lab\"\n");
     lab.write("portage/package.use/lab", "app-misc/lab-tools extra\n");
     lab.write("packages", "app-misc/lab-tools # for the course\n");
@@ -30,7 +34,7 @@ pub(crate) fn configure(lab: &Lab) {
     );
 }
 
-fn inside(lab: &Lab, words: &[&str]) -> String {
+pub(crate) fn inside(lab: &Lab, words: &[&str]) -> String {
     let output = Command::new("chroot").arg(lab.tree("")).args(words).output().unwrap();
     assert!(output.status.success(), "{words:?}");
     String::from_utf8(output.stdout).unwrap()
@@ -107,13 +111,33 @@ fn a_system_is_built_from_the_latest_stage3() {
     assert!(whole.contains(">>> Installing packages\n") && whole.contains("Emerging (1 of 3)"));
     assert!(lab.state().contains("finished = true"));
 
-    // One part of the finished system again, and nothing else but the checks.
+    each_hook_point_again(&lab);
+}
+
+/// In a finished system, by force: each hook point is done, and nothing else but the checks and what a new tree needs. And what
+/// is left out is not done, by whatever force.
+fn each_hook_point_again(lab: &Lab) {
     lab.write("runlevels", "local del boot\n");
-    let said = lab.builds(&["--enforce=gpartg", "--quiet"]);
-    let steps: Vec<_> = said.lines().take(3).collect();
-    assert_eq!(steps[..2], ["Checking this machine", "Setting runlevels"]);
-    assert!(steps[2].starts_with("built "), "{said}");
-    assert!(!lab.tree("etc/runlevels/boot/local").is_symlink());
+    // Those inside first: the others make the tree anew.
+    let hooks = Hook::all().filter(|h| h.place() == Some(Place::Chroot) && *h != Hook::Initrd);
+    let outside = [Hook::Snapshot, Hook::Precompiled, Hook::Extract];
+    for hook in hooks.chain(outside) {
+        let enforce = format!("--enforce={hook}");
+        let inside = "--lawful-good=gpartb,gpartc,gpartd,gparte,gpartf,gpartg,gparth,gpartj,gpartk";
+        let only = if outside.contains(&hook) { vec![inside] } else { Vec::new() };
+        let said = lab.builds(&[&[&enforce[..], "--quiet"], &only[..]].concat());
+        let steps: Vec<_> = said.lines().filter(|l| Hook::all().any(|h| h.does() == *l)).collect();
+        let expected: &[Hook] = match hook {
+            Hook::Precompiled => &[Hook::Fundamentals, hook, Hook::Extract],
+            _ => &[Hook::Fundamentals, hook],
+        };
+        assert_eq!(steps, expected.iter().map(|h| h.does()).collect::<Vec<_>>(), "{hook}");
+        let said = lab.builds(&[&enforce[..], &format!("--lawful-good={hook},gextr"), inside]);
+        assert!(said.contains(&format!("{hook}: passed, as --lawful-good says")), "{hook}: {said}");
+        if hook == Hook::Runlevels {
+            assert!(!lab.tree("etc/runlevels/boot/local").is_symlink());
+        }
+    }
 }
 
 #[test]

@@ -58,6 +58,9 @@ pub fn tree(
     keys: &Keys,
     log: &Log,
 ) -> Result<Verified> {
+    // One that was revoked since does not make the system another.
+    let origin = records.slot()?.map(|record| record.origin).unwrap_or_default();
+    let keys = &origin.with(keys);
     let file = |which: Published| {
         let found = records.published(which)?;
         found.with_context(|| format!("{} is missing in {}", which.name(), gse.display()))

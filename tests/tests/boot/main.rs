@@ -1,6 +1,7 @@
 //! Whole machines: the real server, the real controller, a stock kernel in QEMU.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod built;
 mod configure;
 mod debian;
 mod destroyed;

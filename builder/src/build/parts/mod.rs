@@ -1,5 +1,6 @@
 //! The work of the hook points, a file for each part.
 
+pub(super) mod catalyst;
 pub(super) mod part_a;
 pub(super) mod part_b;
 pub(super) mod part_c;

@@ -33,7 +33,7 @@ pub(in crate::build) struct Host<'a> {
 }
 
 impl Host<'_> {
-    fn log(&self) -> &Log {
+    pub(super) fn log(&self) -> &Log {
         self.runner.log()
     }
 
@@ -46,7 +46,7 @@ impl Host<'_> {
         Ok(Mirrors::new(&self.sources.mirrors)?)
     }
 
-    fn download(&self, name: &str) -> PathBuf {
+    pub(super) fn download(&self, name: &str) -> PathBuf {
         self.places.downloads.join(name)
     }
 
@@ -216,14 +216,8 @@ fn fetch_snapshot(
 
 /// `gextr`: the tree. It gets its name when it is whole.
 pub(in crate::build) fn extract(host: &Host<'_>, state: &State, keep: bool) -> Result<(), Error> {
-    let verified =
-        state.stage3.as_ref().and_then(|s| s.verified.as_ref()).ok_or(Error::NoStage3)?;
-    let archive = host.download(&verified.file);
-    let found =
-        File::open(&archive).and_then(Sha512::read).map_err(Error::io("reading", &archive))?;
-    if found != verified.sha512 {
-        return Err(Error::Changed(archive));
-    }
+    let stage3 = state.stage3.as_ref().and_then(|s| s.verified.as_ref());
+    let archive = unchanged(host, state.product.as_ref().or(stage3).ok_or(Error::NoStage3)?)?;
     let tree = &host.places.tree;
     if keep && tree.exists() {
         set_aside(tree)?;
@@ -240,6 +234,13 @@ pub(in crate::build) fn extract(host: &Host<'_>, state: &State, keep: bool) -> R
     host.runner.run(&tar)?;
     remove_tree(host.runner, tree)?;
     fs::rename(&new, tree).map_err(Error::io("renaming", &new))
+}
+
+/// The path of a file that still is what was verified.
+pub(super) fn unchanged(host: &Host<'_>, verified: &Download) -> Result<PathBuf, Error> {
+    let path = host.download(&verified.file);
+    let found = File::open(&path).and_then(Sha512::read).map_err(Error::io("reading", &path))?;
+    if found == verified.sha512 { Ok(path) } else { Err(Error::Changed(path)) }
 }
 
 /// Renames an earlier tree after the time at which it is set aside.

@@ -5,8 +5,9 @@ use std::{fs::File, path::Path};
 use crate::build::{
     Error,
     config::Sync,
-    config_tree::{LOCALES, PORTAGE},
+    config_tree::{LOCALES, PORTAGE, PROFILES},
     inside::Inside,
+    merges,
     mounts::INSIDE,
     run::Cmd,
     sources::Sha512,
@@ -31,6 +32,11 @@ pub(in crate::build) fn update(inside: &mut Inside<'_>) -> Result<(), Error> {
         }
     }
     inside.emerge(["--oneshot", "--update", "sys-apps/portage"])?;
+    let helpers: Vec<&str> = inside.compilers.packages().collect();
+    if !helpers.is_empty() {
+        // For the build, as eix is.
+        inside.emerge(["--oneshot", "--noreplace"].into_iter().chain(helpers))?;
+    }
     if inside.system.build.packages.eix && !inside.options.minimal {
         // For the build: part J removes it unless the list of packages has it.
         inside.emerge(["--oneshot", "--noreplace", "app-portage/eix"])?;
@@ -68,12 +74,18 @@ fn unpack_snapshot(inside: &mut Inside<'_>) -> Result<(), Error> {
     inside.run(&Cmd::new("rm").args(["--recursive", "--force", &old]), &items)
 }
 
+/// Whether a file is Portage's, and so not one of part E.
+pub(super) fn is_of_portage(path: &str) -> bool {
+    [PORTAGE, PROFILES].iter().any(|folder| path.starts_with(folder))
+}
+
 /// `gportage`
 pub(in crate::build) fn configure(inside: &mut Inside<'_>) -> Result<(), Error> {
     let system = inside.system;
-    let of_portage = system.files.iter().filter(|(path, _)| path.starts_with(PORTAGE));
-    inside.write_files(of_portage)?;
-    if let Some(profile) = &system.build.portage.profile {
+    inside.write_files(system.files.iter().filter(|(path, _)| is_of_portage(path)))?;
+    // The smallest system is that of the stage3.
+    let profile = system.build.portage.profile.as_ref().filter(|_| !inside.options.minimal);
+    if let Some(profile) = profile {
         let set = Cmd::new("eselect").args(["profile", "set", profile]);
         inside.run(&set, &[format!("profile {profile}")])?;
     }
@@ -91,5 +103,6 @@ pub(in crate::build) fn configure(inside: &mut Inside<'_>) -> Result<(), Error> 
 
 /// `gapply-new`
 pub(in crate::build) fn apply_new(inside: &mut Inside<'_>) -> Result<(), Error> {
-    inside.emerge(["--update", "--deep", "--newuse", "@world"])
+    inside.emerge(["--update", "--deep", "--newuse", "@world"])?;
+    merges::settle(inside)
 }

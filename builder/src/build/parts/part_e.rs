@@ -2,9 +2,10 @@
 
 use std::{fs, io, os::unix::fs::symlink, path::Path};
 
+use super::part_c::is_of_portage;
 use crate::build::{
     Error,
-    config_tree::{LOCALES, PORTAGE, TIMEZONE},
+    config_tree::{LOCALES, TIMEZONE},
     inside::Inside,
 };
 
@@ -16,8 +17,7 @@ const LOCALTIME: &str = "/etc/localtime";
 /// `gconfigure`
 pub(in crate::build) fn configure(inside: &mut Inside<'_>) -> Result<(), Error> {
     let system = inside.system;
-    let others =
-        system.files.iter().filter(|(path, _)| !path.starts_with(PORTAGE) && *path != LOCALES);
+    let others = system.files.iter().filter(|(path, _)| !is_of_portage(path) && *path != LOCALES);
     inside.write_files(others)?;
     let Some(file) = system.files.get(TIMEZONE) else { return Ok(()) };
     let text = String::from_utf8_lossy(&file.bytes);

@@ -1,6 +1,6 @@
 //! Part F: essential packages, and those of the list.
 
-use crate::build::{Error, inside::Inside};
+use crate::build::{Error, inside::Inside, merges};
 
 /// `ginstall`
 pub(in crate::build) fn install(inside: &mut Inside<'_>) -> Result<(), Error> {
@@ -12,5 +12,6 @@ pub(in crate::build) fn install(inside: &mut Inside<'_>) -> Result<(), Error> {
         inside.note("no packages are asked for");
         return Ok(());
     }
-    inside.emerge(["--noreplace", "--update", "--newuse"].into_iter().chain(atoms))
+    inside.emerge(["--noreplace", "--update", "--newuse"].into_iter().chain(atoms))?;
+    merges::settle(inside)
 }

@@ -38,6 +38,9 @@ pub(in crate::build) fn clean(inside: &mut Inside<'_>) -> Result<(), Error> {
     if system.build.clean.repository || minimal {
         work(inside, "remove", Path::new(REPOSITORY), remove)?;
     }
+    for sources in left_of_sources() {
+        work(inside, "remove", &sources, remove)?;
+    }
     for file in OF_ONE_MACHINE {
         if !is_configured(inside, file) {
             work(inside, "empty", Path::new(file), truncate)?;
@@ -65,6 +68,16 @@ fn work(
         inside.loops.work(&format!("{verb} {}", path.display()), &[], || work(path))?;
     }
     Ok(())
+}
+
+/// What compiling a kernel left among its sources, once those are gone with their package.
+fn left_of_sources() -> Vec<PathBuf> {
+    let entries = fs::read_dir("/usr/src").into_iter().flatten().flatten();
+    let is_left = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        (name == "linux" || name.starts_with("linux-")) && !path.join("Makefile").exists()
+    };
+    entries.map(|entry| entry.path()).filter(is_left).collect()
 }
 
 fn host_keys() -> Vec<PathBuf> {
