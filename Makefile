@@ -104,10 +104,27 @@ licences: ## Check licences and sources of all dependencies, offline (needs carg
 	@command -v cargo-deny >/dev/null || { echo 'make licences: cargo install --locked cargo-deny, first'; exit 1; }
 	cargo deny --offline check licenses bans sources
 
-install: programs ## Install gse, its default configuration and documentation (DESTDIR, PREFIX)
-	install -D -m 755 $(BIN)/gse $(DESTDIR)$(PREFIX)/bin/gse
-	install -D -m 755 $(BIN)/gse-controller $(DESTDIR)$(PREFIX)/lib64/gse/gse-controller
-	install -d $(DESTDIR)$(PREFIX)/lib64/gse && cp -R $(BIN)/tools $(DESTDIR)$(PREFIX)/lib64/gse/
+# Where everything goes, below DESTDIR and PREFIX. The manifest is what `gse --health-check` compares with.
+ROOT = $(DESTDIR)$(PREFIX)
+SYSCONFDIR ?= /etc
+UNITDIR ?= $(PREFIX)/lib/systemd/system
+
+install: programs ## Install gse, its default configuration, manual, completions and services (DESTDIR, PREFIX)
+	install -D -m 755 $(BIN)/gse $(ROOT)/bin/gse
+	install -D -m 755 $(BIN)/gse-controller $(ROOT)/lib64/gse/gse-controller
+	cp -R $(BIN)/tools $(ROOT)/lib64/gse/
 	find config.d docs README.md LICENSE -type f -exec sh -c 'for f; do \
-		case $$f in config.d/*) to=lib64/gse/$$f ;; *) to=share/doc/gse/$$f ;; esac; \
-		install -D -m 644 "$$f" "$(DESTDIR)$(PREFIX)/$$to" || exit 1; done' sh {} +
+		case $$f in config.d/*) to="lib64/gse/$$f share/gse/$$f" ;; *) to=share/doc/gse/$$f ;; esac; \
+		for t in $$to; do install -D -m 644 "$$f" "$(ROOT)/$$t" || exit 1; done; done' sh {} +
+	for page in gse.1 gse.5 gse-config.5 gse-controller.8; do \
+		install -D -m 644 man/$$page $(ROOT)/share/man/man$${page##*.}/$$page || exit 1; done
+	install -D -m 644 completions/gse.bash $(ROOT)/share/bash-completion/completions/gse
+	install -D -m 644 completions/_gse $(ROOT)/share/zsh/site-functions/_gse
+	install -D -m 644 completions/gse.fish $(ROOT)/share/fish/vendor_completions.d/gse.fish
+	cd $(ROOT) && find bin/gse lib64/gse share/gse share/man/man*/gse* share/bash-completion/completions/gse \
+		share/zsh/site-functions/_gse share/fish/vendor_completions.d/gse.fish -type f ! -path lib64/gse/manifest | \
+		LC_ALL=C sort | xargs sha256sum >lib64/gse/manifest
+	install -D -m 755 packages/openrc/gse $(DESTDIR)$(SYSCONFDIR)/init.d/gse
+	test -e $(DESTDIR)$(SYSCONFDIR)/conf.d/gse || \
+		install -D -m 644 packages/openrc/gse.confd $(DESTDIR)$(SYSCONFDIR)/conf.d/gse
+	install -D -m 644 packages/systemd/gse.service $(DESTDIR)$(UNITDIR)/gse.service

@@ -93,7 +93,7 @@ impl fmt::Display for Difference {
             "  files: {} new, {} gone, {} with other content, {} with other owner, mode or time",
             files.new, files.gone, files.content, files.metadata
         )?;
-        write!(f, "  packages: {}", if packages.is_empty() { "the same" } else { "" })?;
+        write!(f, "  packages:{}", if packages.is_empty() { " the same" } else { "" })?;
         packages.iter().try_for_each(|change| write!(f, "\n    {change}"))
     }
 }

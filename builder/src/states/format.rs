@@ -5,6 +5,8 @@ use std::{collections::BTreeMap, path::PathBuf};
 use gse_protocol::Sha256;
 use serde::{Deserialize, Serialize};
 
+use crate::build::run::quoted;
+
 /// Of the file.
 pub(super) const FORMAT: u32 = 1;
 /// Of this gse.
@@ -53,7 +55,6 @@ impl State {
 
     /// The flags, as a shell reads them.
     pub fn line(&self) -> String {
-        let words = self.arguments.iter().map(String::as_str);
-        shlex::try_join(words).unwrap_or_else(|_| self.arguments.join(" "))
+        self.arguments.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
     }
 }
