@@ -127,6 +127,11 @@ impl System {
     }
 }
 
+/// The names of files in `config.d/system` that have a meaning of their own.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    OWN.into_iter().chain(KNOWN.iter().map(|(known, _)| *known))
+}
+
 /// What becomes of a file.
 enum Target {
     /// The builder reads it itself.
@@ -156,8 +161,7 @@ fn unknown(name: &str) -> Mistake {
         &format!("system/{name}"),
         "nothing is known by this name: put it under system/files/ at its path in the system",
     );
-    let known = KNOWN.iter().map(|(known, _)| *known).chain(OWN);
-    mistake.suggestion = known
+    mistake.suggestion = names()
         .map(|known| (strsim::damerau_levenshtein(name, known), known))
         .filter(|(distance, _)| *distance <= 2)
         .min()

@@ -1,9 +1,15 @@
-//! stub
-use crate::cli::Cli;
-/// x
-pub fn command(
-    _cli: &Cli,
-    _a: impl IntoIterator<Item = std::ffi::OsString>,
-) -> anyhow::Result<std::process::ExitCode> {
-    Ok(std::process::ExitCode::SUCCESS)
-}
+//! The main menu: `gse`, `gse -mm`.
+//!
+//! What there is to choose is data ([`entries`]). Keys change a [`model::Model`] by a pure function, which answers with an effect;
+//! [`view`] draws the model, and [`screen`] has the terminal and does the effects. Everything that the menu does is a command
+//! line of gse, which it shows.
+
+mod command;
+pub mod entries;
+mod files;
+pub mod job;
+pub mod model;
+mod screen;
+pub mod view;
+
+pub use command::command;
