@@ -44,11 +44,16 @@ fn the_menu_is_walked_searched_and_left_at_80_by_24() {
     assert!(screen.contains("> system/portage/make.conf"), "{screen}");
     tmux.keys(&["q", "?"]);
     tmux.until(|screen| screen.contains("PgUp, PgDn"));
-    tmux.keys(&["Escape", "/", "a", "b", "o", "u", "t"]);
+    // Right behind an escape, a key would be one with Alt.
+    tmux.keys(&["Escape"]);
+    tmux.until(|screen| !screen.contains("PgUp, PgDn"));
+    tmux.keys(&["/", "a", "b", "o", "u", "t"]);
     tmux.until(|screen| screen.contains("/about_") && screen.contains("> About"));
     tmux.keys(&["Enter", "Enter"]);
     tmux.until(|screen| screen.contains("GNU General Public License"));
-    tmux.keys(&["Escape", "q"]);
+    tmux.keys(&["Escape"]);
+    tmux.until(|screen| !screen.contains("GNU General Public License"));
+    tmux.keys(&["q"]);
     tmux.until(|screen| screen.contains("left with 0"));
 }
 
