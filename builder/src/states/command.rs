@@ -28,7 +28,7 @@ pub fn command(
     if cli.inside || cli.step.is_some() {
         return Ok(None);
     }
-    let states = States::of(&cli.local);
+    let states = States::of(&cli.local)?;
     if let Some(wanted) = &cli.states.time_warp {
         return Err(warp::warp(&states, wanted)?).context("starting gse again");
     }

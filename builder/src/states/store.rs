@@ -28,9 +28,13 @@ pub struct States {
 }
 
 impl States {
-    /// Those of a local directory.
-    pub fn of(local: &Path) -> Self {
-        Self { folder: local.join("states") }
+    /// Those of a local directory. The path is made absolute: a run starts where it was saved.
+    ///
+    /// # Errors
+    /// If there is no current directory.
+    pub fn of(local: &Path) -> Result<Self, Error> {
+        let local = std::path::absolute(local).map_err(Error::io("finding", local))?;
+        Ok(Self { folder: local.join("states") })
     }
 
     /// Where a state is, or would be.
