@@ -21,6 +21,7 @@ pub(crate) fn fill(source: &str) -> String {
         Some(other) => panic!("nothing is called .@{other}"),
         None => format!("{line}\n"),
     };
+    let source = source.replace("@VERSION@", env!("CARGO_PKG_VERSION"));
     tidy(&source.lines().map(line).collect::<String>())
 }
 

@@ -1,48 +1,12 @@
 //! `make install`, and what gse says of an installation.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::{Command, Output},
-};
+mod installed;
+mod packages;
 
-struct Installed {
-    dir: tempfile::TempDir,
-}
+use std::{fs, path::PathBuf, process::Command};
 
-impl Installed {
-    /// By `make install`, with programs that are built already.
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let bin = dir.path().join("built");
-        fs::create_dir_all(bin.join("tools")).unwrap();
-        fs::copy(env!("CARGO_BIN_EXE_gse"), bin.join("gse")).unwrap();
-        fs::write(bin.join("gse-controller"), "controller").unwrap();
-        fs::write(bin.join("tools/mkfs.ext4"), "tool").unwrap();
-        let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        let output = Command::new("make")
-            .arg("--directory")
-            .arg(top)
-            .args(["--old-file=programs", "PREFIX=/usr", "install"])
-            .arg(format!("BIN={}", bin.display()))
-            .arg(format!("DESTDIR={}", dir.path().join("root").display()))
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        Self { dir }
-    }
-
-    fn path(&self, below: &str) -> PathBuf {
-        self.dir.path().join("root").join(below)
-    }
-
-    fn gse(&self, flag: &str) -> (Option<i32>, String) {
-        let Output { status, stdout, stderr } =
-            Command::new(self.path("usr/bin/gse")).arg(flag).output().unwrap();
-        (status.code(), String::from_utf8([stdout, stderr].concat()).unwrap())
-    }
-}
+use installed::Installed;
 
 #[test]
 fn an_installation_knows_whether_it_is_as_it_was_installed() {
@@ -64,11 +28,11 @@ fn an_installation_knows_whether_it_is_as_it_was_installed() {
     assert!(code == Some(0) && said.contains("configuration, edited: "), "{said}");
 
     fs::write(installed.path("usr/lib64/gse/gse-controller"), "another").unwrap();
-    fs::remove_file(installed.path("usr/share/man/man1/gse.1")).unwrap();
+    fs::remove_file(installed.path("usr/share/zsh/site-functions/_gse")).unwrap();
     let (code, said) = installed.gse("-hc");
     assert_eq!(code, Some(3), "{said}");
     assert!(said.contains("changed: ") && said.contains("lib64/gse/gse-controller\n"), "{said}");
-    assert!(said.contains("missing: ") && said.contains("man1/gse.1\n"), "{said}");
+    assert!(said.contains("missing: ") && said.contains("site-functions/_gse\n"), "{said}");
 }
 
 #[test]
