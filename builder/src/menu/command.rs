@@ -22,6 +22,8 @@ use crate::{
     build::{Base, PLACES, run::quoted},
     cli::{Cli, written_out},
     commands::print_line,
+    releases::{Published, Store},
+    states::States,
 };
 
 /// `gse`, `gse -mm`. Without a terminal the menu is printed.
@@ -36,23 +38,41 @@ pub fn command(
     let usual = || PLACES.map(PathBuf::from).into_iter().find(|place| place.is_dir());
     let config = cli.config.clone().or_else(usual).map(|config| here.join(config));
     let bases = Base::value_variants().iter().filter_map(clap::ValueEnum::to_possible_value);
-    let setting = Setting {
+    let fixed = Setting {
         carried: carried(arguments),
         bases: bases.map(|base| base.get_name().to_owned()).collect(),
-        files: config.as_deref().map(files).unwrap_or_default(),
         config: config.clone(),
+        ..Setting::default()
     };
-    let items = main(&setting);
+    let items = || {
+        main(&Setting {
+            files: config.as_deref().map(files).unwrap_or_default(),
+            releases: published(cli),
+            states: saved(cli),
+            ..fixed.clone()
+        })
+    };
     if !stdin().is_terminal() || !stdout().is_terminal() {
         let mut text =
             "There is no terminal for a menu. These are its choices and their commands:\n"
                 .to_owned();
-        outline(&items, 1, &mut text);
+        outline(&items(), 1, &mut text);
         print_line(text.trim_end())?;
         return Ok(ExitCode::SUCCESS);
     }
-    show(Model::new(items, host()), config.as_deref()).context("showing the menu")?;
+    show(Model::new(items(), host()), config.as_deref(), &items).context("showing the menu")?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What is published. Where it cannot be read, the command that needs it says why.
+fn published(cli: &Cli) -> Vec<Published> {
+    Store::of(cli).and_then(|store| Ok(store.list()?)).unwrap_or_default()
+}
+
+/// The names of saved runs, likewise.
+fn saved(cli: &Cli) -> Vec<String> {
+    let all = States::of(&cli.local).and_then(|states| states.list()).unwrap_or_default();
+    all.into_iter().map(|(name, _)| name).collect()
 }
 
 /// The flags beside `-mm`.

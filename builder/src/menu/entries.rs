@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 
 pub use super::files::{Group, Listed};
+use super::lists::{releases, states};
+use crate::releases::Published;
 
 /// One line of a menu.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,13 +80,17 @@ pub struct Setting {
     pub config: Option<PathBuf>,
     /// Its files.
     pub files: Vec<Listed>,
+    /// What is published, the newest first, as far as that can be read.
+    pub releases: Vec<Published>,
+    /// The names of saved runs, the oldest first.
+    pub states: Vec<String>,
 }
 
-fn item(label: impl Into<String>, about: &str, action: Action) -> Item {
+pub(super) fn item(label: impl Into<String>, about: &str, action: Action) -> Item {
     Item { label: label.into(), about: about.to_owned(), action }
 }
 
-fn words(flags: &[&str]) -> Vec<String> {
+pub(super) fn words(flags: &[&str]) -> Vec<String> {
     flags.iter().map(|flag| (*flag).to_owned()).collect()
 }
 
@@ -109,14 +115,14 @@ pub fn main(setting: &Setting) -> Vec<Item> {
         item(
             "Default system and releases",
             "What is published, and which of it machines take.",
-            releases(),
+            releases(setting),
         ),
         item(
             "Controller",
             "The initramfs of the machines, and their configuration.",
             controller(setting),
         ),
-        item("States", "Saved runs, to be run again.", states()),
+        item("States", "Saved runs, to be run again.", states(setting)),
         item("Tools", "Checks of this installation, keys, the server.", tools()),
         item("Documentation", "The manual.", documentation()),
         item("About", "What this is.", Action::Text(ABOUT)),
@@ -215,38 +221,6 @@ fn group(setting: &Setting, of: Group) -> Action {
     Action::Open(setting.files.iter().filter(|file| file.group == of).map(edit).collect())
 }
 
-fn releases() -> Action {
-    let ask = |prompt, flag, words| Action::Ask(Question { prompt, flag, words, more: Vec::new() });
-    Action::Open(vec![
-        item(
-            "List",
-            "What is published; an asterisk marks the default.",
-            Action::Run(words(&["--releases"])),
-        ),
-        item(
-            "Select the default system",
-            "Asks for a version that is published.",
-            ask("Version", "--default", false),
-        ),
-        item(
-            "Compare two",
-            "Asks for both versions: packages, files, sizes.",
-            ask("Old and new version", "--diff", true),
-        ),
-        item(
-            "Withdraw",
-            "Asks for the version that is offered no longer.",
-            ask("Version", "--withdraw", false),
-        ),
-        item("Show what is no longer needed", "Removes nothing.", Action::Run(words(&["--prune"]))),
-        item(
-            "Remove what is no longer needed",
-            "Withdrawn and old images.",
-            Action::Run(words(&["--prune", "--force"])),
-        ),
-    ])
-}
-
 fn controller(setting: &Setting) -> Action {
     Action::Open(vec![
         item(
@@ -275,25 +249,6 @@ fn controller(setting: &Setting) -> Action {
             Action::Run(with_config(setting, "--publish-config")),
         ),
         item("Configuration files", "What machines read.", group(setting, Group::Machines)),
-    ])
-}
-
-fn states() -> Action {
-    let ask = |prompt, flag| Action::Ask(Question { prompt, flag, words: false, more: Vec::new() });
-    Action::Open(vec![
-        item("List", "Saved runs, with their numbers.", Action::Run(words(&["--time-state=?"]))),
-        item("Run again", "Asks for a number or name.", ask("State", "--time-warp")),
-        item(
-            "Edit",
-            "Asks for a number or name, and opens its configuration.",
-            Action::Ask(Question {
-                prompt: "State",
-                flag: "--edit",
-                words: false,
-                more: Vec::new(),
-            }),
-        ),
-        item("Delete", "Asks for a number.", ask("State", "--time-state=-")),
     ])
 }
 
@@ -330,7 +285,10 @@ fn documentation() -> Action {
 
 #[cfg(test)]
 mod tests {
+    use gse_protocol::Serial;
+
     use super::*;
+    use crate::releases::Standing;
 
     #[test]
     fn an_answer_becomes_a_value_or_words() {
@@ -356,16 +314,35 @@ mod tests {
         }
     }
 
+    fn published(version: &str, standing: Standing) -> Published {
+        Published {
+            name: "lab".to_owned(),
+            version: version.to_owned(),
+            serial: Serial(1),
+            standing,
+            packed: 1,
+            installed: 1,
+            entries: 1,
+            made: 0,
+            folder: format!("images/lab-{version}"),
+        }
+    }
+
     #[test]
     fn every_command_of_the_menu_is_one_that_gse_understands() {
         let setting = Setting {
             bases: vec!["precomp".to_owned()],
             carried: vec!["--verbose".to_owned()],
+            releases: vec![published("2", Standing::Default), published("1", Standing::Withdrawn)],
+            states: vec!["spring".to_owned()],
             ..Setting::default()
         };
         let mut found = Vec::new();
         commands(&main(&setting), &mut found);
         assert!(found.len() > 20, "{found:?}");
+        for one in ["--default=1", "--time-warp=spring", "--edit=spring"] {
+            assert!(found.iter().any(|arguments| arguments == &[one]), "{one}: {found:?}");
+        }
         for arguments in found {
             let words = ["gse"].into_iter().chain(arguments.iter().map(String::as_str));
             let read = crate::cli::read(words.map(Into::into));

@@ -8,6 +8,7 @@ mod command;
 pub mod entries;
 mod files;
 pub mod job;
+mod lists;
 pub mod model;
 mod screen;
 pub mod view;

@@ -321,6 +321,21 @@ impl Model {
         };
     }
 
+    /// The menus may have changed: those that are shown are found again by their names.
+    pub fn refresh(&mut self, items: Vec<Item>) {
+        let mut now = Some(items);
+        for level in &mut self.levels {
+            // A menu that is gone stays as it was until it is left.
+            let Some(items) = now.take() else { return };
+            level.items = items;
+            level.selected = level.selected.min(level.items.len().saturating_sub(1));
+            now = match level.items.get(level.selected).map(|item| &item.action) {
+                Some(Action::Open(items)) => Some(items.clone()),
+                _ => None,
+            };
+        }
+    }
+
     /// Something to say, until a key.
     pub fn say(&mut self, text: impl Into<String>) {
         self.over = Some(Over::Text(text.into(), 0));
@@ -414,6 +429,21 @@ mod tests {
         assert!(matches!(&model.over, Some(Over::Job(job)) if job.end.is_some()));
         press(&mut model, "q");
         assert_eq!(model.over, None);
+    }
+
+    #[test]
+    fn what_was_published_meanwhile_is_in_the_menu_that_is_shown() {
+        let mut model = model();
+        press(&mut model, "/saved runs\n\nj");
+        let states = vec!["spring".to_owned()];
+        model.refresh(main(&Setting { states, ..Setting::default() }));
+        assert_eq!(model.selected().unwrap().label, "Run again");
+        press(&mut model, "\n");
+        assert_eq!(model.selected().unwrap().label, "spring");
+        assert_eq!(
+            press(&mut model, "\n"),
+            Effect::Terminal(vec!["--time-warp=spring".to_owned()])
+        );
     }
 
     #[test]

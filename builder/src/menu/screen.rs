@@ -17,6 +17,7 @@ use ratatui::{
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::{
+    entries::Item,
     job::End,
     model::{Effect, Key, Model},
     view::{Palette, draw},
@@ -39,14 +40,18 @@ struct Running {
     open: u8,
 }
 
-/// Shows the menu until it is left.
+/// Shows the menu until it is left. `items` makes it anew after whatever may have changed it.
 ///
 /// # Errors
 /// Those of the terminal.
-pub(super) fn show(mut model: Model, config: Option<&Path>) -> io::Result<()> {
+pub(super) fn show(
+    mut model: Model,
+    config: Option<&Path>,
+    items: &dyn Fn() -> Vec<Item>,
+) -> io::Result<()> {
     let palette = Palette::new(env::var("NO_COLOR").ok().as_deref());
     let mut terminal = ratatui::try_init()?;
-    let result = run(&mut terminal, &mut model, palette, config);
+    let result = run(&mut terminal, &mut model, palette, config, items);
     ratatui::restore();
     result
 }
@@ -56,12 +61,14 @@ fn run(
     model: &mut Model,
     palette: Palette,
     config: Option<&Path>,
+    items: &dyn Fn() -> Vec<Item>,
 ) -> io::Result<()> {
     let mut running: Option<Running> = None;
     loop {
         terminal.draw(|frame| draw(model, palette, frame))?;
         if let Some(end) = running.as_mut().map(|job| listen(job, model)).transpose()?.flatten() {
             model.ended(end);
+            model.refresh(items());
             running = None;
         }
         if !event::poll(TICK)? {
@@ -81,6 +88,7 @@ fn run(
             Effect::Terminal(arguments) => {
                 let mut command = Command::new("/proc/self/exe");
                 outside(terminal, model, command.args(arguments), true)?;
+                model.refresh(items());
             }
             Effect::Manual(section, name) => {
                 outside(terminal, model, Command::new("man").args([section, name]), false)?;
@@ -89,7 +97,10 @@ fn run(
                 let shell = env::var("SHELL").unwrap_or_else(|_| "/bin/sh".to_owned());
                 outside(terminal, model, &mut Command::new(shell), false)?;
             }
-            Effect::Edit(path) => edit(terminal, model, &path, config)?,
+            Effect::Edit(path) => {
+                edit(terminal, model, &path, config)?;
+                model.refresh(items());
+            }
         }
     }
 }

@@ -33,20 +33,25 @@ pub fn command(cli: &Cli) -> Option<anyhow::Result<()>> {
     }
 }
 
-/// Read with the public key beside the secret one, or with `--pub`, or both.
-fn store(cli: &Cli) -> anyhow::Result<Store> {
-    let beside = keys::public_file(&cli.key);
-    let files = match &cli.r#pub {
-        Some(file) if beside.exists() => vec![beside, file.clone()],
-        Some(file) => vec![file.clone()],
-        None => vec![beside],
-    };
-    let keys = files.iter().map(|file| keys::load_public(file)).collect::<Result<_, _>>()?;
-    Ok(Store { dist: cli.dist.clone(), keys: Keys(keys) })
+impl Store {
+    /// What `--dist` names, read with the public key beside the secret one, or with `--pub`, or both.
+    ///
+    /// # Errors
+    /// If there is no key.
+    pub fn of(cli: &Cli) -> anyhow::Result<Self> {
+        let beside = keys::public_file(&cli.key);
+        let files = match &cli.r#pub {
+            Some(file) if beside.exists() => vec![beside, file.clone()],
+            Some(file) => vec![file.clone()],
+            None => vec![beside],
+        };
+        let keys = files.iter().map(|file| keys::load_public(file)).collect::<Result<_, _>>()?;
+        Ok(Self { dist: cli.dist.clone(), keys: Keys(keys) })
+    }
 }
 
 fn list(cli: &Cli) -> anyhow::Result<()> {
-    let images = store(cli)?.list()?;
+    let images = Store::of(cli)?.list()?;
     if cli.json {
         return print_json(&images);
     }
@@ -81,7 +86,7 @@ fn line(image: &Published) -> String {
 }
 
 fn compare(cli: &Cli, old: &str, new: &str) -> anyhow::Result<()> {
-    let difference = diff(&store(cli)?, old, new)?;
+    let difference = diff(&Store::of(cli)?, old, new)?;
     if cli.json { print_json(&difference) } else { print_line(&difference.to_string()) }
 }
 
@@ -122,7 +127,7 @@ fn take_back(cli: &Cli, version: &str) -> anyhow::Result<()> {
 }
 
 fn clear(cli: &Cli, keep: usize) -> anyhow::Result<()> {
-    let store = store(cli)?;
+    let store = Store::of(cli)?;
     let found = if cli.force { prune(&store, keep)? } else { surplus(&store.list()?, keep) };
     if cli.json {
         return print_json(&serde_json::json!({ "removed": cli.force, "images": found }));
