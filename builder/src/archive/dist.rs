@@ -151,25 +151,6 @@ impl Dist {
         Ok(folder)
     }
 
-    /// Makes `release` the one that machines see; what it points at is there already, flushed.
-    pub(crate) fn point(&self, release: &str, signature: &str) -> Result<(), Error> {
-        let begun = self
-            .write_new(release, signature)
-            .and_then(|()| self.rename(NEW_SIGNATURE, RELEASE_SIGNATURE));
-        if let Err(error) = begun {
-            self.remove_new();
-            return Err(error);
-        }
-        self.rename(NEW_RELEASE, RELEASE)?;
-        self.sync()
-    }
-
-    fn write_new(&self, release: &str, signature: &str) -> Result<(), Error> {
-        write_file(&self.path.join(NEW_RELEASE), release.as_bytes())?;
-        write_file(&self.path.join(NEW_SIGNATURE), signature.as_bytes())?;
-        self.sync()
-    }
-
     /// Does what [`Dist::publish`] would have done next, if it was cut off after the image was in.
     fn finish_interrupted(&self, keys: &Keys) -> Result<Option<Release>, Error> {
         let Some(text) = read(&self.path.join(NEW_RELEASE), MAX_RELEASE)? else { return Ok(None) };
@@ -200,6 +181,25 @@ impl Dist {
             }
         }
         Ok(())
+    }
+
+    /// Makes `release` the one that machines see; what it points at is there already, flushed.
+    pub(crate) fn point(&self, release: &str, signature: &str) -> Result<(), Error> {
+        let begun = self
+            .write_new(release, signature)
+            .and_then(|()| self.rename(NEW_SIGNATURE, RELEASE_SIGNATURE));
+        if let Err(error) = begun {
+            self.remove_new();
+            return Err(error);
+        }
+        self.rename(NEW_RELEASE, RELEASE)?;
+        self.sync()
+    }
+
+    fn write_new(&self, release: &str, signature: &str) -> Result<(), Error> {
+        write_file(&self.path.join(NEW_RELEASE), release.as_bytes())?;
+        write_file(&self.path.join(NEW_SIGNATURE), signature.as_bytes())?;
+        self.sync()
     }
 
     fn remove_new(&self) {

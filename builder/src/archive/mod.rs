@@ -253,7 +253,6 @@ fn publish_index(
     })
 }
 
-/// Bytes of file data that a system has once installed.
 pub(crate) fn tree_bytes(index: &Index) -> u64 {
     let stored = |kind: &Kind| match kind {
         Kind::File(content) => content.stored(),

@@ -127,11 +127,6 @@ impl System {
     }
 }
 
-/// The names of files in `config.d/system` that have a meaning of their own.
-pub fn names() -> impl Iterator<Item = &'static str> {
-    OWN.into_iter().chain(KNOWN.iter().map(|(known, _)| *known))
-}
-
 /// What becomes of a file.
 enum Target {
     /// The builder reads it itself.
@@ -154,6 +149,11 @@ fn target(name: &str) -> Target {
         }
     }
     Target::Unknown
+}
+
+/// The names of files in `config.d/system` that have a meaning of their own.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    OWN.into_iter().chain(KNOWN.iter().map(|(known, _)| *known))
 }
 
 fn unknown(name: &str) -> Mistake {
