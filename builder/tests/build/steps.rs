@@ -1,8 +1,8 @@
 //! Hook points, scripts around them, flags: with a tree of two megabytes.
 
-use std::{fs, process::Command};
+use std::fs;
 
-use crate::support::{GSE, Lab, both, small_tree};
+use crate::support::{Lab, small_tree};
 
 /// The tree is that of a script's, and there is no Portage in it.
 fn lab() -> Lab {
@@ -96,10 +96,7 @@ fn a_build_that_is_warped_runs_the_scripts_and_the_configuration_of_its_state() 
     lab.write("files/etc/motd", "second\n");
     let read = |path: &std::path::Path| fs::read_to_string(path).unwrap();
     fs::remove_dir_all(lab.tree("")).unwrap();
-    let warp =
-        Command::new(GSE).arg("--time-warp=mine").current_dir(lab.dir.path()).output().unwrap();
-    assert!(warp.status.success(), "{}", both(&warp));
-    lab.is_left_clean();
+    lab.warps("mine");
     assert_eq!(read(&lab.tree("etc/motd")), "first\n");
     assert_eq!(read(&lab.local().join("order")), "one\none\n");
 }
