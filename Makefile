@@ -10,7 +10,7 @@ export PATH := $(PATH):$(CURDIR)/.static/musl/bin
 BIN    := $(CURDIR)/target/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build lab console test soak bench fmt lint fuzz licences install fixtures compile programs fuzzer source
+.PHONY: help deps build lab console test soak bench fmt lint fuzz licences install fixtures compile programs fuzzer source staged dist deb ebuild
 
 help: ## List these targets
 	@printf 'GSE: lab machines that install, update and mend themselves\n\n'
@@ -106,10 +106,45 @@ licences: ## Check licences and sources of all dependencies, offline (needs carg
 	@command -v cargo-deny >/dev/null || { echo 'make licences: cargo install --locked cargo-deny, first'; exit 1; }
 	cargo deny --offline check licenses bans sources
 
-install: programs ## Install gse, its default configuration and documentation (DESTDIR, PREFIX)
-	install -D -m 755 $(BIN)/gse $(DESTDIR)$(PREFIX)/bin/gse
-	install -D -m 755 $(BIN)/gse-controller $(DESTDIR)$(PREFIX)/lib64/gse/gse-controller
-	install -d $(DESTDIR)$(PREFIX)/lib64/gse && cp -R $(BIN)/tools $(DESTDIR)$(PREFIX)/lib64/gse/
+# Where everything goes, below DESTDIR and PREFIX. The manifest is what `gse --health-check` compares with;
+# manual pages are not in it, because packages compress them.
+ROOT = $(DESTDIR)$(PREFIX)
+SYSCONFDIR ?= /etc
+UNITDIR ?= $(PREFIX)/lib/systemd/system
+
+install: programs ## Install gse, its default configuration, manual, completions and services (DESTDIR, PREFIX)
+	install -D -m 755 $(BIN)/gse $(ROOT)/bin/gse
+	install -D -m 755 $(BIN)/gse-controller $(ROOT)/lib64/gse/gse-controller
+	cp -R $(BIN)/tools $(ROOT)/lib64/gse/
 	find config.d docs README.md LICENSE -type f -exec sh -c 'for f; do \
-		case $$f in config.d/*) to=lib64/gse/$$f ;; *) to=share/doc/gse/$$f ;; esac; \
-		install -D -m 644 "$$f" "$(DESTDIR)$(PREFIX)/$$to" || exit 1; done' sh {} +
+		case $$f in config.d/*) to="lib64/gse/$$f share/gse/$$f" ;; *) to=share/doc/gse/$$f ;; esac; \
+		for t in $$to; do install -D -m 644 "$$f" "$(ROOT)/$$t" || exit 1; done; done' sh {} +
+	for page in gse.1 gse.5 gse-config.5 gse-controller.8; do \
+		install -D -m 644 man/$$page $(ROOT)/share/man/man$${page##*.}/$$page || exit 1; done
+	install -D -m 644 completions/gse.bash $(ROOT)/share/bash-completion/completions/gse
+	install -D -m 644 completions/_gse $(ROOT)/share/zsh/site-functions/_gse
+	install -D -m 644 completions/gse.fish $(ROOT)/share/fish/vendor_completions.d/gse.fish
+	cd $(ROOT) && find bin/gse lib64/gse share/gse share/bash-completion/completions/gse \
+		share/zsh/site-functions/_gse share/fish/vendor_completions.d/gse.fish -type f ! -path lib64/gse/manifest | \
+		LC_ALL=C sort | xargs sha256sum >lib64/gse/manifest
+	install -D -m 755 packages/openrc/gse $(DESTDIR)$(SYSCONFDIR)/init.d/gse
+	test -e $(DESTDIR)$(SYSCONFDIR)/conf.d/gse || \
+		install -D -m 644 packages/openrc/gse.confd $(DESTDIR)$(SYSCONFDIR)/conf.d/gse
+	install -D -m 644 packages/systemd/gse.service $(DESTDIR)$(UNITDIR)/gse.service
+
+# What a package is made of, and where packages go.
+STAGED = $(CURDIR)/target/packages/tree
+PACKAGES = $(CURDIR)/target/packages
+
+staged: programs
+	@rm -rf $(STAGED)
+	@$(MAKE) --no-print-directory --old-file=programs install DESTDIR=$(STAGED) PREFIX=/usr >/dev/null
+
+dist: staged ## Make target/packages/gse-VERSION-amd64.tar.xz, from which the ebuild installs
+	@scripts/package dist $(STAGED) $(PACKAGES)
+
+deb: staged ## Make a Debian package in target/packages
+	@scripts/package deb $(STAGED) $(PACKAGES)
+
+ebuild: staged ## Make an ebuild repository with its archive in target/packages
+	@scripts/package gentoo $(STAGED) $(PACKAGES)

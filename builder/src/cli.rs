@@ -1,6 +1,11 @@
 //! The command line.
 
-use std::{ffi::OsString, path::PathBuf};
+mod help;
+mod read;
+mod short;
+mod topics;
+
+use std::path::PathBuf;
 
 use clap::{ArgGroup, Parser, ValueEnum};
 
@@ -11,7 +16,14 @@ use crate::{
         compilers::{Ccache, Distcc},
         loops::OnFailure,
     },
-    initramfs,
+    initramfs, installation, releases, states,
+};
+
+pub use self::{
+    help::{EXIT_CODES, help},
+    read::{Asked, command, read},
+    short::{SHORT, written_out},
+    topics::Topic,
 };
 
 /// Whether the person is asked.
@@ -23,27 +35,19 @@ pub enum Auto {
     No,
 }
 
-/// Flags of two letters, which users know, and what they stand for.
-const SHORT: [(&str, &str); 4] = [
-    ("-bm", "--build-minimal"),
-    ("-fn", "--fetch-new"),
-    ("-ni", "--no-initramfs"),
-    ("-nk", "--no-kernel"),
-];
-
-/// Arguments with [`SHORT`] ones written out: to clap, `-fn` is `-f -n`.
-pub fn written_out(args: impl IntoIterator<Item = OsString>) -> impl Iterator<Item = OsString> {
-    args.into_iter().map(|arg| {
-        let long = SHORT.iter().find(|(short, _)| arg == *short).map(|(_, long)| *long);
-        long.map_or(arg, OsString::from)
-    })
-}
-
 /// Builds, signs and publishes the systems and controllers of GSE labs.
 #[derive(Debug, Parser)]
-#[command(name = "gse", disable_version_flag = true, arg_required_else_help = true)]
-#[command(group(ArgGroup::new("action").required(true).multiple(false)))]
+#[command(name = "gse", disable_version_flag = true, disable_help_flag = true)]
+#[command(group(ArgGroup::new("action").multiple(false)))]
 pub struct Cli {
+    /// The main menu, as without any flag; other flags are carried into the builds that it starts (-mm)
+    #[arg(long, group = "action")]
+    pub menu: bool,
+    /// What there is to say about a TOPIC: build, controller, images, config, serve, releases, states,
+    /// installation, general, all
+    #[arg(long, short, value_name = "TOPIC", num_args = 0..=1)]
+    pub help: Option<Option<Topic>>,
+
     /// Make a key pair: FILE (secret) and FILE.pub
     #[arg(long, value_name = "FILE", group = "action")]
     pub keygen: Option<PathBuf>,
@@ -174,6 +178,16 @@ pub struct Cli {
     #[command(flatten)]
     pub image: initramfs::Flags,
 
+    /// What is published
+    #[command(flatten)]
+    pub releases: releases::Flags,
+    /// Saved runs
+    #[command(flatten)]
+    pub states: states::Flags,
+    /// This installation
+    #[command(flatten)]
+    pub installation: installation::Flags,
+
     /// Serve DIST
     #[arg(long, value_name = "ADDR:PORT", group = "action", num_args = 0..=1, require_equals = true)]
     pub serve: Option<Option<String>>,
@@ -204,16 +218,4 @@ pub struct Cli {
     /// Write results as JSON
     #[arg(long)]
     pub json: bool,
-}
-
-#[cfg(test)]
-mod tests {
-    use clap::CommandFactory as _;
-
-    use super::Cli;
-
-    #[test]
-    fn no_two_flags_are_in_each_others_way() {
-        Cli::command().debug_assert();
-    }
 }

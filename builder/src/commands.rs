@@ -167,11 +167,11 @@ pub(crate) fn created() -> anyhow::Result<u64> {
     }
 }
 
-fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
+pub(crate) fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
     print_line(&serde_json::to_string(value)?)
 }
 
 /// Unlike `println!` this does not panic when nobody reads the answer.
-fn print_line(text: &str) -> anyhow::Result<()> {
+pub(crate) fn print_line(text: &str) -> anyhow::Result<()> {
     writeln!(stdout(), "{text}").context("writing the answer to standard output")
 }

@@ -1,20 +1,25 @@
 //! `gse`: reads the command line, and calls the command that it names.
 
-use std::process::ExitCode;
+use std::{
+    io::{Write as _, stdout},
+    process::ExitCode,
+};
 
-use clap::Parser as _;
 use gse::{
     build,
-    cli::{Cli, written_out},
-    commands, initramfs,
+    cli::{self, Asked, Cli},
+    commands, initramfs, installation, menu, releases, states,
 };
 
 fn main() -> ExitCode {
-    let cli = Cli::parse_from(written_out(std::env::args_os()));
-    if let Some(base) = cli.base {
-        return finish(build::command(&cli, base));
+    match cli::read(std::env::args_os()) {
+        Ok(Asked::Run(cli)) => finish(run(&cli)),
+        Ok(Asked::Help(topic)) => {
+            let _ = writeln!(stdout(), "{}", cli::help(topic).trim_end());
+            ExitCode::SUCCESS
+        }
+        Err(mistake) => mistake.exit(),
     }
-    finish(run(&cli).map(|()| ExitCode::SUCCESS))
 }
 
 fn finish(result: anyhow::Result<ExitCode>) -> ExitCode {
@@ -27,7 +32,23 @@ fn finish(result: anyhow::Result<ExitCode>) -> ExitCode {
     }
 }
 
-fn run(cli: &Cli) -> anyhow::Result<()> {
+fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
+    if let Some(code) = states::command(cli, std::env::args_os())? {
+        return Ok(code);
+    }
+    if cli.menu {
+        return menu::command(cli, std::env::args_os());
+    }
+    if let Some(base) = cli.base {
+        return build::command(cli, base);
+    }
+    if let Some(code) = installation::command(cli)? {
+        return Ok(code);
+    }
+    done(cli).map(|()| ExitCode::SUCCESS)
+}
+
+fn done(cli: &Cli) -> anyhow::Result<()> {
     if let Some(file) = &cli.keygen {
         return commands::keygen(cli, file);
     }
@@ -52,6 +73,9 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
     if let Some(address) = &cli.serve {
         return commands::serve(cli, address.as_deref());
     }
-    // clap asks for one of them.
+    if let Some(result) = releases::command(cli) {
+        return result;
+    }
+    // The parser asks for one of them.
     anyhow::bail!("nothing to do: see gse --help")
 }

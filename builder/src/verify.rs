@@ -111,7 +111,8 @@ pub fn verify(file: &Path, key: &PublicKey) -> Result<Verified, Error> {
             let details = format!("{} {}, {index}", release.name, release.version);
             (Kind::Release, release.serial, details)
         }
-        "index.cbor.zst" => {
+        // `--default` adds one with the serial of the release that it makes.
+        name if name.starts_with("index") && name.ends_with(".cbor.zst") => {
             let bytes = read(file, index::MAX_PACKED)?;
             let index = Index::open(&bytes, &text, &keys).map_err(|source| match source {
                 index::Error::Signature(source) => wrong(source),

@@ -342,7 +342,7 @@ fn the_log_of_a_start_is_kept_on_bootfs() {
     boot_log::keep(Outcome::Failed("too early"), &log);
     let place = boot_log::Place {
         device: device.trim().into(),
-        filesystem: Filesystem::Ext4,
+        kind: "ext4".to_owned(),
         policy: Logs { keep: 2, size: Size(8 << 10) },
     };
     place.store().unwrap();

@@ -39,7 +39,7 @@ const NEW_SIGNATURE: &str = ".latest.toml.minisig.new";
 const WORK: &str = ".unfinished-";
 
 /// A published tree that no other process changes meanwhile.
-pub(super) struct Dist {
+pub(crate) struct Dist {
     path: PathBuf,
     /// Keeps the lock.
     directory: FolderLock,
@@ -48,7 +48,7 @@ pub(super) struct Dist {
 impl Dist {
     /// Makes the folders that are missing, locks, and clears away what an interrupted run left.
     /// Returns also the release that was finished, if one had been interrupted in its last step.
-    pub(super) fn open(path: &Path, keys: &Keys) -> Result<(Self, Option<Release>), Error> {
+    pub(crate) fn open(path: &Path, keys: &Keys) -> Result<(Self, Option<Release>), Error> {
         let images = path.join("images");
         fs::create_dir_all(&images).map_err(Error::write("making the folder", &images))?;
         let directory = FolderLock::take(path)
@@ -61,14 +61,14 @@ impl Dist {
     }
 
     /// The serial that the next release has: one more than any that was ever signed here.
-    pub(super) fn next_serial(&self, keys: &Keys) -> Result<Serial, Error> {
+    pub(crate) fn next_serial(&self, keys: &Keys) -> Result<Serial, Error> {
         let release = self.previous(keys)?.map(|r| r.serial);
         let highest = self.image_serials(keys)?.into_iter().chain(release).max();
         Ok(Serial(highest.map_or(0, |s| s.0).saturating_add(1)))
     }
 
     /// The published release.
-    pub(super) fn previous(&self, keys: &Keys) -> Result<Option<Release>, Error> {
+    pub(crate) fn previous(&self, keys: &Keys) -> Result<Option<Release>, Error> {
         let (path, signature) = (self.path.join(RELEASE), self.path.join(RELEASE_SIGNATURE));
         match (read(&path, MAX_RELEASE)?, read(&signature, MAX_SIGNATURE)?) {
             (None, None) => Ok(None),
@@ -155,9 +155,7 @@ impl Dist {
         let folder = self.path.join(image);
         let prepare = || {
             sync_folder(work.path())?;
-            write_file(&self.path.join(NEW_RELEASE), release.as_bytes())?;
-            write_file(&self.path.join(NEW_SIGNATURE), signature.as_bytes())?;
-            self.sync()?;
+            self.write_new(release, signature)?;
             fs::rename(work.path(), &folder).map_err(Error::write("renaming", &folder))
         };
         if let Err(error) = prepare() {
@@ -223,6 +221,25 @@ impl Dist {
         Ok(())
     }
 
+    /// Makes `release` the one that machines see; what it points at is there already, flushed.
+    pub(crate) fn point(&self, release: &str, signature: &str) -> Result<(), Error> {
+        let begun = self
+            .write_new(release, signature)
+            .and_then(|()| self.rename(NEW_SIGNATURE, RELEASE_SIGNATURE));
+        if let Err(error) = begun {
+            self.remove_new();
+            return Err(error);
+        }
+        self.rename(NEW_RELEASE, RELEASE)?;
+        self.sync()
+    }
+
+    fn write_new(&self, release: &str, signature: &str) -> Result<(), Error> {
+        write_file(&self.path.join(NEW_RELEASE), release.as_bytes())?;
+        write_file(&self.path.join(NEW_SIGNATURE), signature.as_bytes())?;
+        self.sync()
+    }
+
     fn remove_new(&self) {
         // Left there, they do no harm: the next run tries again.
         let _ = fs::remove_file(self.path.join(NEW_RELEASE));
@@ -260,7 +277,7 @@ fn read(path: &Path, most: usize) -> Result<Option<Vec<u8>>, Error> {
 }
 
 /// Writes a file, and waits until it is on disk.
-pub(super) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let written = File::create(path).and_then(|mut file| {
         file.write_all(bytes)?;
         file.sync_all()

@@ -37,13 +37,14 @@ use gse_protocol::{
 use rustix::fs::{Mode, OFlags};
 use serde::Serialize;
 
-use self::{dist::Dist, image::Written, pool::Pool, walk::Tree};
+pub(crate) use self::dist::{Dist, write_file};
 pub use self::{
     dist::{RELEASE, RELEASE_SIGNATURE},
     error::Error,
     layout::FRAME,
     walk::Note,
 };
+use self::{image::Written, pool::Pool, walk::Tree};
 use crate::{keys::SecretKey, progress::Progress};
 
 /// The image, in its folder.
@@ -300,7 +301,7 @@ fn copy_kernel(files: [&Path; 2], folder: &str, work: &Path) -> Result<Kernel, E
     Ok(Kernel { image: copy(image, KERNEL)?, initramfs: copy(initramfs, INITRAMFS)? })
 }
 
-fn tree_bytes(index: &Index) -> u64 {
+pub(crate) fn tree_bytes(index: &Index) -> u64 {
     let stored = |kind: &Kind| match kind {
         Kind::File(content) => content.stored(),
         _ => 0,

@@ -33,7 +33,7 @@ pub(super) const INSIDE: &str = "--inside";
 pub(super) const STEP: &str = "--step";
 
 /// Where the configuration is when nothing says otherwise.
-const PLACES: [&str; 2] = ["config.d", "/usr/lib64/gse/config.d"];
+pub(crate) const PLACES: [&str; 2] = ["config.d", "/usr/lib64/gse/config.d"];
 
 /// `gse --base=…`
 ///

@@ -195,13 +195,17 @@ fn target(name: &str) -> Target {
     Target::Unknown
 }
 
+/// The names of files in `config.d/system` that have a meaning of their own.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    OWN.into_iter().chain(KNOWN.iter().map(|(known, _)| *known))
+}
+
 fn unknown(name: &str) -> Mistake {
     let mut mistake = Mistake::new(
         &format!("system/{name}"),
         "nothing is known by this name: put it under system/files/ at its path in the system",
     );
-    let known = KNOWN.iter().map(|(known, _)| *known).chain(OWN);
-    mistake.suggestion = known
+    mistake.suggestion = names()
         .map(|known| (strsim::damerau_levenshtein(name, known), known))
         .filter(|(distance, _)| *distance <= 2)
         .min()

@@ -26,6 +26,7 @@ use super::{
     places::Places,
     plan::{Step, Task, plan, replaces_the_tree},
     run::{Cmd, Runner, ended},
+    scripts::Side,
     state::State,
 };
 use crate::{keys::SecretKey, lock::FolderLock, password};
@@ -356,6 +357,9 @@ impl Driver<'_> {
         let cmd = Cmd::new("bash")
             .path(script)
             .env("GSE_HOOK", step.hook.name())
+            .env("GSE_SIDE", Side::of(&step.id()).word())
+            .env("GSE_BASE", self.options.base.name())
+            .env("GSE_CONFIG", self.options.config.to_string_lossy())
             .env("GSE_LOCAL", self.places.local.to_string_lossy())
             .env("GSE_TREE", self.places.tree.to_string_lossy());
         Ok(Runner::new(log).run(&cmd)?)

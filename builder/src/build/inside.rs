@@ -25,7 +25,7 @@ use super::{
     parts::{part_b, part_c, part_d, part_e, part_f, part_g, part_h, part_i, part_j, part_k},
     places::Places,
     run::{Cmd, Runner},
-    scripts,
+    scripts::{self, Side},
     state::{State, replace},
 };
 
@@ -79,7 +79,7 @@ pub(super) fn work(options: &Options, places: &Places, step: &str) -> Result<(),
     let mut inside =
         Inside { options, system: &system, state: &state, compilers: &compilers, loops };
     let result = match script {
-        Some(script) => inside.script(hook, script),
+        Some(script) => inside.script(Side::of(step), hook, script),
         None => inside.hook(hook),
     };
     result.inspect_err(|error| log.record(error))
@@ -105,10 +105,15 @@ impl Inside<'_> {
     }
 
     /// A script of the user's; a number behind its name tells several runs of it apart.
-    fn script(&mut self, hook: Hook, script: &str) -> Result<(), Error> {
+    fn script(&mut self, side: Side, hook: Hook, script: &str) -> Result<(), Error> {
         let name = script.split_once('#').map_or(script, |(name, _)| name);
         let path = Path::new("/").join(INSIDE).join(SCRIPTS).join(name);
-        let cmd = Cmd::new("bash").path(path).env("GSE_HOOK", hook.name()).env("GSE_TREE", "/");
+        let cmd = Cmd::new("bash")
+            .path(path)
+            .env("GSE_HOOK", hook.name())
+            .env("GSE_SIDE", side.word())
+            .env("GSE_BASE", self.options.base.name())
+            .env("GSE_TREE", "/");
         self.run(&cmd, &[])
     }
 

@@ -22,6 +22,21 @@ pub enum Side {
     After,
 }
 
+impl Side {
+    /// That of a step's id, such as `-gparta:script`.
+    pub fn of(step: &str) -> Self {
+        if step.starts_with('-') { Self::Before } else { Self::After }
+    }
+
+    /// For scripts, in `GSE_SIDE`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Before => "before",
+            Self::After => "after",
+        }
+    }
+}
+
 /// A hook point and a side of it, as in `-gparta`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Place {

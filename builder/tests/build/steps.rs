@@ -50,6 +50,59 @@ fn scripts_run_around_hook_points_outside_and_inside_in_their_order() {
     );
 }
 
+/// The second example of the seed, which makes the process one's own: what it passes, scripts do.
+#[test]
+fn passed_hook_points_are_replaced_by_scripts() {
+    let lab = lab();
+    let say = "echo \"$GSE_SIDE $GSE_HOOK of $GSE_BASE: ${0##*/}\"";
+    script(
+        &lab,
+        "script1",
+        &format!("{say} >>\"$GSE_LOCAL/order\"; test -d \"$GSE_CONFIG/system\""),
+    );
+    script(&lab, "script2", "cp -a \"$GSE_LOCAL/../small\" \"$GSE_LOCAL/mine\"");
+    script(&lab, "script3", "test ! -e \"$GSE_TREE\"; mv \"$GSE_LOCAL/mine\" \"$GSE_TREE\"");
+    script(&lab, "script4", &format!("{say} >>/order"));
+    script(&lab, "script5", &format!("{say} >>/order; test \"$GSE_TREE\" = /"));
+    let said = lab.builds(&[
+        &sdir(&lab),
+        "--do=script1,script2 script3 script4,script5",
+        "-g=-gprec,-gextr,+gupdate",
+        "--lawful-good=gprec,gextr,gupdate",
+        // No stage3 means no Portage.
+        "--lawful-good=gportage,gapply-new,ginstall,gpartj",
+    ]);
+    for hook in ["gprec", "gextr", "gupdate"] {
+        assert!(said.contains(&format!("{hook}: passed, as --lawful-good says")), "{said}");
+    }
+    let order = fs::read_to_string(lab.local().join("order")).unwrap();
+    assert_eq!(order, "before gprec of precomp: script1\n");
+    let inside = fs::read_to_string(lab.tree("order")).unwrap();
+    assert_eq!(inside, "after gupdate of precomp: script4\nafter gupdate of precomp: script5\n");
+    let listing = fs::read_to_string(lab.local().join("doscripts")).unwrap();
+    let expected =
+        "-gprec:script1\n-gprec:script2\n-gextr:script3\n+gupdate:script4\n+gupdate:script5\n";
+    assert_eq!(listing, format!("# Requested Scripts\n# Hook:Script\n{expected}"));
+}
+
+/// A state with scripts: they are copied, and every run of it reads the copies.
+#[test]
+fn a_build_that_is_warped_runs_the_scripts_and_the_configuration_of_its_state() {
+    let lab = lab();
+    script(&lab, "outside", "echo one >>\"$GSE_LOCAL/order\"");
+    lab.write("files/etc/motd", "first\n");
+    let sdir = sdir(&lab);
+    let flags = [WITHOUT, &sdir, "--do=tree outside", "-g=-gextr,+gclean", "--time-state=mine"];
+    lab.builds(&flags);
+    script(&lab, "outside", "echo two >>\"$GSE_LOCAL/order\"");
+    lab.write("files/etc/motd", "second\n");
+    let read = |path: &std::path::Path| fs::read_to_string(path).unwrap();
+    fs::remove_dir_all(lab.tree("")).unwrap();
+    lab.warps("mine");
+    assert_eq!(read(&lab.tree("etc/motd")), "first\n");
+    assert_eq!(read(&lab.local().join("order")), "one\none\n");
+}
+
 #[test]
 fn scripts_run_around_each_part_and_hook_point_even_where_all_is_passed() {
     let lab = lab();

@@ -176,6 +176,15 @@ impl Lab {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// Runs a saved state again, which must succeed.
+    pub(crate) fn warps(&self, state: &str) {
+        let mut warp = Command::new(GSE);
+        warp.arg(format!("--time-warp={state}")).current_dir(self.dir.path());
+        let output = warp.output().unwrap();
+        assert!(output.status.success(), "{}", both(&output));
+        self.is_left_clean();
+    }
+
     /// A build that must fail. The answer is what it printed as errors.
     pub(crate) fn fails(&self, more: &[&str]) -> String {
         let output = self.build(more);

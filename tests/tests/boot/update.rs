@@ -28,14 +28,15 @@ fn an_update_goes_into_the_other_slot_and_the_old_system_stays_as_it_was() {
     assert!(new.text(".gse/slot.toml").contains("generation = 2"));
     drop(new);
 
-    // There and back: the third goes where the first was.
+    // There and back: the first goes where it was. It is the default again, as release 3.
     let machine = lab.machine().disk(disk.clone()).start().unwrap();
     machine.shows(&["2 is the newest", &banner("2")]);
     assert_eq!(machine.ends(), Exit::Shutdown);
-    small::publish(&lab, "3", |_| {});
+    lab.run(|gse| gse.arg("--default=1")).unwrap();
     let machine = lab.machine().disk(disk.clone()).start().unwrap();
-    machine.shows(&["offers 3", "into /dev/vda2", &banner("3")]);
+    machine.shows(&["offers 1", "into /dev/vda2", &banner("1")]);
     assert_eq!(machine.ends(), Exit::Shutdown);
+    assert!(disk::mount(&disk, 2).text(".gse/release.toml").contains("serial = 3"));
     assert_eq!(disk::slot_labels(&disk), ["SYSFS", "BACKUPFS"]);
 }
 

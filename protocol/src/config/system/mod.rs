@@ -188,6 +188,11 @@ impl<'n> Name<'n> {
     }
 }
 
+/// The names of files in `controller/system/` that have a meaning of their own.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    NAMES.into_iter().chain(PLAIN.iter().map(|plain| plain.name))
+}
+
 /// All mistakes in the files below `controller/system/`.
 pub fn mistakes(system: &Files) -> Vec<Error> {
     let mut out = Vec::new();
@@ -274,8 +279,7 @@ fn unknown(path: &str) -> Error {
         "nothing is known by this name: put it under controller/system/files/ at its path in the system",
     );
     let (room, name) = without_room(path);
-    let known = NAMES.into_iter().chain(PLAIN.iter().map(|plain| plain.name));
-    error.suggestion = near(name, known).map(|known| format!("{FOLDER}{room}{known}"));
+    error.suggestion = near(name, names()).map(|known| format!("{FOLDER}{room}{known}"));
     error
 }
 

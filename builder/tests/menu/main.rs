@@ -1,0 +1,157 @@
+//! The main menu in a real terminal: tmux draws it, and tests read its screen.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod tmux;
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use tmux::Tmux;
+
+const GSE: &str = env!("CARGO_BIN_EXE_gse");
+
+/// A directory with the default configuration, in which the menu runs.
+fn place() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config.d");
+    let status = Command::new("cp").arg("-r").arg(config).arg(dir.path()).status().unwrap();
+    assert!(status.success());
+    dir
+}
+
+fn program(dir: &Path, name: &str, text: &str) -> PathBuf {
+    let path = dir.join(name);
+    fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+#[test]
+fn the_menu_is_walked_searched_and_left_at_80_by_24() {
+    let dir = place();
+    let tmux = Tmux::start(dir.path(), &format!("{GSE}; echo left with $?; read end"), (80, 24));
+    let screen = tmux.until(|screen| screen.contains("> Build a system"));
+    assert!(screen.contains("Quit") && screen.contains("host: "), "{screen}");
+    assert!(screen.lines().all(|line| line.chars().count() <= 80), "{screen}");
+    tmux.keys(&["j", "Down"]);
+    tmux.until(|screen| screen.contains("> Portage"));
+    tmux.keys(&["Enter"]);
+    let screen = tmux.until(|screen| screen.contains("Main menu > Portage"));
+    assert!(screen.contains("> system/portage/make.conf"), "{screen}");
+    tmux.keys(&["q", "?"]);
+    tmux.until(|screen| screen.contains("PgUp, PgDn"));
+    // Right behind an escape, a key would be one with Alt.
+    tmux.keys(&["Escape"]);
+    tmux.until(|screen| !screen.contains("PgUp, PgDn"));
+    tmux.keys(&["/", "a", "b", "o", "u", "t"]);
+    tmux.until(|screen| screen.contains("/about_") && screen.contains("> About"));
+    tmux.keys(&["Enter", "Enter"]);
+    tmux.until(|screen| screen.contains("GNU General Public License"));
+    tmux.keys(&["Escape"]);
+    tmux.until(|screen| !screen.contains("GNU General Public License"));
+    tmux.keys(&["q"]);
+    tmux.until(|screen| screen.contains("left with 0"));
+}
+
+#[test]
+fn a_choice_shows_its_command_line_and_runs_it_inside() {
+    let dir = place();
+    let tmux = Tmux::start(
+        dir.path(),
+        &format!("{GSE} -mm -nk --lawful-good=all --local=here"),
+        (100, 30),
+    );
+    tmux.until(|screen| screen.contains("> Build a system"));
+    tmux.keys(&["Enter", "/", "p", "r", "e", "Enter", "Enter"]);
+    tmux.until(|screen| {
+        screen.contains("$ gse --base=precomp --no-kernel --lawful-good=all --local=here")
+    });
+    tmux.keys(&["Enter"]);
+    let screen = tmux.until(|screen| screen.contains("done") || screen.contains("ended with"));
+    assert!(
+        screen.contains("gmark: passed, as --lawful-good says") && screen.contains("done"),
+        "{screen}"
+    );
+    assert!(dir.path().join("here/precomp/state.toml").exists());
+    tmux.keys(&["q"]);
+    tmux.until(|screen| screen.contains("Initiate build"));
+}
+
+#[test]
+fn a_build_that_runs_shows_its_step_and_is_stopped_after_a_question() {
+    let dir = place();
+    let scripts = dir.path().join("scripts");
+    fs::create_dir(&scripts).unwrap();
+    // It ends when somebody writes to the pipe, which nobody does.
+    fs::write(scripts.join("wait"), "mkfifo pipe; echo waiting; read line <pipe\n").unwrap();
+    let flags =
+        "--sdir=scripts --do=wait -g=+gclean --lawful-good=all --enforce=gfund --local=here";
+    let tmux = Tmux::start(dir.path(), &format!("{GSE} -mm {flags}"), (100, 30));
+    tmux.until(|screen| screen.contains("> Build a system"));
+    tmux.keys(&["Enter", "/", "p", "r", "e", "Enter", "Enter", "Enter"]);
+    tmux.until(|screen| screen.lines().any(|line| line == "waiting"));
+    tmux.keys(&["q"]);
+    tmux.until(|screen| screen.contains("stop what runs? y/n"));
+    tmux.keys(&["y"]);
+    tmux.until(|screen| screen.contains("stopped"));
+    let state = fs::read_to_string(dir.path().join("here/precomp/state.toml")).unwrap();
+    assert!(state.contains("running = \"+gclean:wait\""), "{state}");
+}
+
+#[test]
+fn an_edited_file_is_checked_when_the_editor_ends() {
+    let dir = place();
+    let editor = program(dir.path(), "editor", "echo 'tris = 1' >>\"$1\"");
+    let command = format!("EDITOR={} VISUAL= {GSE}", editor.display());
+    let tmux = Tmux::start(dir.path(), &command, (100, 30));
+    tmux.until(|screen| screen.contains("> Build a system"));
+    tmux.keys(&["/", "c", "a", "t", "e", "g", "Enter", "Enter"]);
+    tmux.until(|screen| screen.contains("> System"));
+    tmux.keys(&["j", "j", "Enter"]);
+    tmux.until(|screen| screen.contains("> controller/boot.toml"));
+    tmux.keys(&["Enter"]);
+    let screen = tmux.until(|screen| screen.contains("The file stays as you wrote it"));
+    assert!(screen.contains("unknown field `tris`"), "{screen}");
+}
+
+#[test]
+fn a_terminal_that_changes_its_size_is_drawn_again() {
+    let dir = place();
+    let tmux = Tmux::start(dir.path(), GSE, (80, 24));
+    tmux.until(|screen| screen.contains("> Build a system"));
+    tmux.resize((40, 12));
+    tmux.until(|screen| screen.contains("> Build a system") && screen.contains("? help"));
+    tmux.keys(&["G"]);
+    tmux.until(|screen| screen.contains("> Quit"));
+}
+
+#[test]
+fn no_color_means_no_colours() {
+    for (variable, coloured) in [("NO_COLOR=1", false), ("NO_COLOR=", true)] {
+        let dir = place();
+        let tmux = Tmux::start(dir.path(), &format!("{variable} {GSE}"), (80, 24));
+        tmux.until(|screen| screen.contains("> Build a system"));
+        // SGR 36 is cyan (ECMA-48, 8.3.117); crossterm may write it as 38;5;6.
+        let screen = tmux.coloured();
+        assert_eq!(screen.contains("[36m") || screen.contains("38;5;6m"), coloured, "{screen:?}");
+    }
+}
+
+#[test]
+fn without_a_terminal_the_menu_is_a_list() {
+    let dir = place();
+    let output = Command::new(GSE).current_dir(dir.path()).output().unwrap();
+    assert!(output.status.success());
+    let said = String::from_utf8(output.stdout).unwrap();
+    for line in [
+        "  Build a system\n",
+        "      Initiate build: gse --base=precomp\n",
+        "List: gse --releases\n",
+    ] {
+        assert!(said.contains(line), "{line}:\n{said}");
+    }
+}

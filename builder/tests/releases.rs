@@ -1,0 +1,147 @@
+//! What is published: listed, compared, chosen, withdrawn, cleared away, as an administrator does it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod archive_support;
+
+use std::{fs, path::Path};
+
+use archive_support::{Lab, fail, gse, run};
+use gse_protocol::{Index, Release};
+
+/// A lab with two versions, of a system that has Portage's packages and dpkg's.
+fn lab() -> Lab {
+    let lab = Lab::new();
+    package(&lab, "app-editors/nano-8.4", 100);
+    package(&lab, "sys-apps/gone-1.0-r1", 50);
+    dpkg(&lab, "1.0");
+    fs::write(lab.tree.join("same"), "same").unwrap();
+    fs::write(lab.tree.join("other"), "old").unwrap();
+    lab.archive("1").unwrap();
+    fs::remove_dir_all(lab.tree.join("var")).unwrap();
+    package(&lab, "app-editors/nano-8.5", 400);
+    package(&lab, "dev-lang/python-3.13.1", 7);
+    dpkg(&lab, "1.1");
+    fs::write(lab.tree.join("other"), "new").unwrap();
+    lab.archive("2").unwrap();
+    lab
+}
+
+fn package(lab: &Lab, name: &str, size: u64) {
+    let folder = lab.tree.join("var/db/pkg").join(name);
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("SIZE"), format!("{size}\n")).unwrap();
+}
+
+fn dpkg(lab: &Lab, version: &str) {
+    let folder = lab.tree.join("var/lib/dpkg");
+    fs::create_dir_all(&folder).unwrap();
+    let text = format!(
+        "Package: dash\nStatus: install ok installed\nInstalled-Size: 2\nVersion: {version}\n\n"
+    );
+    fs::write(folder.join("status"), text).unwrap();
+}
+
+fn ask(lab: &Lab, flags: &[&str]) -> String {
+    let output = run(gse(&lab.path(".")).args(["--dist=dist", "--key=key"]).args(flags));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn release(lab: &Lab) -> (Release, Index) {
+    let read = |path: &Path| fs::read_to_string(lab.dist.join(path)).unwrap();
+    let text = read(Path::new("latest.toml"));
+    let release =
+        Release::open(text.as_bytes(), &read(Path::new("latest.toml.minisig")), &lab.keys())
+            .unwrap();
+    let bytes = fs::read(lab.dist.join(&release.index.path)).unwrap();
+    assert_eq!(gse_protocol::Sha256::of(&bytes), release.index.sha256);
+    let signature = read(Path::new(&format!("{}.minisig", release.index.path)));
+    let index = Index::open(&bytes, &signature, &lab.keys()).unwrap();
+    (release, index)
+}
+
+#[test]
+fn an_older_version_becomes_the_default_with_a_higher_serial_of_its_own() {
+    let lab = lab();
+    let said = ask(&lab, &["--releases"]);
+    assert!(said.contains("* #2       lab 2") && said.contains("  #1       lab 1"), "{said}");
+    let said = ask(&lab, &["--default=1"]);
+    assert_eq!(said, "machines take 1 at their next start, as serial 3\n");
+    let (release, index) = release(&lab);
+    assert_eq!((release.version.as_str(), release.serial.0, index.serial.0), ("1", 3, 3));
+    assert_eq!(release.image.path, "images/lab-1/system.tar.zst");
+    // What machines check, gse checks.
+    ask(&lab, &["--verify=dist/latest.toml"]);
+    let said = ask(&lab, &["--default=1"]);
+    assert_eq!(said, "1 is the default already, with serial 3\n");
+    lab.archive("3").unwrap();
+    let list: serde_json::Value =
+        serde_json::from_str(&ask(&lab, &["--releases", "--json"])).unwrap();
+    assert_eq!((&list[0]["version"], &list[0]["serial"]), (&"3".into(), &4.into()));
+    assert_eq!(list[0]["standing"], "default");
+}
+
+#[test]
+fn two_versions_are_compared_by_packages_files_and_sizes() {
+    let lab = lab();
+    let said = ask(&lab, &["--diff", "1", "2"]);
+    for line in [
+        "lab 1 -> lab 2\n",
+        "      app-editors/nano 8.4 -> 8.5 (+300 B)\n",
+        "      dash 1.0 -> 1.1\n",
+        "    + dev-lang/python 3.13.1 (+7 B)\n",
+        "    - sys-apps/gone 1.0-r1 (-50 B)\n",
+        "  files: 5 new, 5 gone, 2 with other content",
+    ] {
+        assert!(said.contains(line), "{line}:\n{said}");
+    }
+    let json: serde_json::Value =
+        serde_json::from_str(&ask(&lab, &["--diff", "1", "2", "--json"])).unwrap();
+    assert_eq!(json["packages"].as_array().unwrap().len(), 4);
+    assert!(ask(&lab, &["--diff", "2", "2"]).contains("packages: the same"));
+}
+
+#[test]
+fn what_is_withdrawn_is_replaced_and_removed_when_asked_twice() {
+    let lab = lab();
+    let said = ask(&lab, &["--withdraw=2"]);
+    assert!(
+        said.contains("2 is offered no longer; machines take 1 at their next start, as serial 3"),
+        "{said}"
+    );
+    assert!(ask(&lab, &["--releases"]).contains("x #2       lab 2"));
+    let failed = |flags: &[&str]| {
+        fail(gse(&lab.path(".")).args(["--dist=dist", "--key=key"]).args(flags), 1)
+    };
+    assert!(failed(&["--withdraw=1"]).contains("there is no other version"));
+    assert!(failed(&["--default=7"]).contains("these are: 1, 2"));
+    let said = ask(&lab, &["--prune"]);
+    assert!(
+        said.contains("images/lab-2  withdrawn") && said.contains("nothing was removed yet"),
+        "{said}"
+    );
+    assert!(lab.dist.join("images/lab-2").exists());
+    ask(&lab, &["--prune", "--force"]);
+    assert!(!lab.dist.join("images/lab-2").exists() && lab.dist.join("images/lab-1").exists());
+    assert_eq!(ask(&lab, &["--prune=0"]), "nothing to remove\n");
+    release(&lab);
+}
+
+#[test]
+fn a_version_that_was_withdrawn_can_be_chosen_again() {
+    let lab = lab();
+    ask(&lab, &["--withdraw=1"]);
+    ask(&lab, &["--default=1"]);
+    assert!(ask(&lab, &["--releases"]).contains("* #3       lab 1"));
+}
+
+#[test]
+fn an_image_that_is_damaged_is_not_compared() {
+    let lab = lab();
+    let image = lab.dist.join("images/lab-2/system.tar.zst");
+    let mut bytes = fs::read(&image).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&image, bytes).unwrap();
+    let said = fail(gse(&lab.path(".")).args(["--dist=dist", "--key=key", "--diff", "1", "2"]), 1);
+    assert!(said.contains("is not what the index says"), "{said}");
+}
