@@ -78,12 +78,13 @@ compile:
 	cargo test --locked --workspace --no-run
 	@$(MAKE) --no-print-directory programs
 
-# The installation is measured with the code that does it in an initramfs, compiled as it is there.
+# Installing and cloning are measured with the code that does it in an initramfs, compiled as it is there.
 bench: build ## Measure beside dracut, tar and others; results go into docs/benchmarks.md (PARTS="boot …", RUNS=3)
 	@scripts/deps bench
 	cargo build --locked --release -p gse-tests --bin gse-bench
-	cargo build --locked --profile tiny -p gse-controller --example install
+	cargo build --locked --profile tiny -p gse-controller --example install --example clone
 	@install -m 755 $(BUILT)/tiny/examples/install $(BIN)/gse-install
+	@install -m 755 $(BUILT)/tiny/examples/clone $(BIN)/gse-clone
 	GSE_BIN_DIR=$(BIN) $(BUILT)/release/gse-bench $(if $(RUNS),--runs $(RUNS)) $(PARTS)
 
 fmt: ## Format the Rust code

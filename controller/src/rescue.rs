@@ -67,8 +67,8 @@ pub fn run() -> Choice {
         fs::read_to_string(FAILURE).unwrap_or_else(|_| "the reason was not kept".to_owned());
     boot_log::keep(Outcome::Failed(&reason), &Log::new(false));
     let wait = Duration::from_secs(u64::from(policy.reboot_after));
-    let shell = SHELLS.into_iter().find(|path| Path::new(path).exists());
-    let shell = shell.zip(policy.password.as_deref());
+    let program = SHELLS.into_iter().find(|path| Path::new(path).exists());
+    let shell = program.zip(policy.password.as_deref());
 
     say("\n--- GSE rescue -------------------------------------------------------------");
     for line in log_tail(&boot_log::kernel_log(), LOG_LINES) {
@@ -81,7 +81,7 @@ pub fn run() -> Choice {
     say("  b  reboot        o  switch off");
     match shell {
         Some(_) => say("  s  a shell, with the lab's rescue password"),
-        None => say("  (no shell: the configuration has no rescue.password)"),
+        None => say(format_args!("  (no shell: {})", why_no_shell(&policy))),
     }
     say(format_args!("Without a key press it reboots in {} s.", wait.as_secs()));
 
@@ -102,6 +102,15 @@ pub fn run() -> Choice {
                     say(format_args!("r, b or o{}", if shell.is_some() { ", or s" } else { "" }))
                 }
             },
+        }
+    }
+}
+
+fn why_no_shell(policy: &config::boot::Rescue) -> &'static str {
+    match policy.password {
+        None => "the configuration has no rescue.password",
+        Some(_) => {
+            "this initramfs was built without one; build the controller again, now that there is a rescue.password"
         }
     }
 }
@@ -166,6 +175,14 @@ mod tests {
         for hash in ["", "secret", "$6$", "$6$saltstring$", "*", "!"] {
             assert!(!is_password("secret", hash), "{hash:?}");
         }
+    }
+
+    #[test]
+    fn who_has_set_a_password_is_told_to_build_the_image_again() {
+        let mut policy = config::boot::Rescue::default();
+        assert!(why_no_shell(&policy).contains("no rescue.password"));
+        policy.password = Some(HASH.to_owned());
+        assert!(why_no_shell(&policy).contains("build the controller again"));
     }
 
     #[test]

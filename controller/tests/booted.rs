@@ -92,6 +92,7 @@ impl Machine {
                 sha256: Sha256::of(&index),
             },
             image: ImageFile { path: "image".to_owned(), size: 1, installed_size: 1, entries: 1 },
+            kernel: None,
         };
         let release = release.to_toml();
         let records = Records::create(&self.disk.path()).unwrap();

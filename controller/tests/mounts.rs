@@ -23,7 +23,7 @@ use gse_protocol::{
     config::{
         Mounts,
         boot::Logs,
-        drives::{Filesystem, Size, Subvolume},
+        drives::{Size, Subvolume},
         system::links,
     },
     sign::Kind,

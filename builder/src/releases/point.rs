@@ -4,14 +4,14 @@ use std::{fs, io};
 
 use gse_protocol::{
     Release, Serial, Sha256,
-    release::{ImageFile, IndexFile},
+    release::{ImageFile, IndexFile, Kernel},
     sign::{Claim, Kind},
 };
 use serde::Serialize;
 
 use super::{Error, Published, Standing, Store, store::WITHDRAWN};
 use crate::{
-    archive::{Dist, IMAGE, write_file},
+    archive::{Dist, IMAGE, INITRAMFS, KERNEL, write_file},
     keys::SecretKey,
 };
 
@@ -95,6 +95,7 @@ fn point(
             installed_size: image.installed,
             entries: image.entries as u64,
         },
+        kernel: kernel(store, image)?,
     };
     let text = release.to_toml();
     let signature = key.sign(Claim { kind: Kind::Release, serial }, &words, text.as_bytes())?;
@@ -107,6 +108,23 @@ fn point(
     }
     dist.point(&text, &signature)?;
     Ok(Chosen { version: image.version.clone(), serial, already: false })
+}
+
+/// The kernel and the initramfs that were published beside the image, if there are any.
+fn kernel(store: &Store, image: &Published) -> Result<Option<Kernel>, Error> {
+    let file = |name: &str| {
+        let path = format!("{}/{name}", image.folder);
+        match fs::read(store.dist.join(&path)) {
+            Ok(bytes) => {
+                let (size, sha256) = (bytes.len() as u64, Sha256::of(&bytes));
+                Ok(Some(IndexFile { path, size, sha256 }))
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(Error::io("reading", &store.dist.join(&path))(e)),
+        }
+    };
+    let files = file(KERNEL)?.zip(file(INITRAMFS)?);
+    Ok(files.map(|(image, initramfs)| Kernel { image, initramfs }))
 }
 
 /// The image's index with another serial, which has to be that of the release, beside the one that it has.

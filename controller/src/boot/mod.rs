@@ -11,7 +11,7 @@ mod ready;
 mod slots;
 mod start;
 
-use std::{collections::BTreeSet, ffi::OsStr, path::Path, sync::Arc, thread};
+use std::{ffi::OsStr, path::Path, sync::Arc, thread};
 
 use anyhow::{Context as _, Result};
 use gse_protocol::{Serial, config::Bundle};
@@ -129,13 +129,9 @@ pub fn run(
 /// everything before its first mount. Who needs a module waits for it if it is still being loaded.
 fn load_early(drivers: &Arc<Drivers>, config: &Bundle, log: &Arc<Log>) {
     let partitions = config.drives.disk.iter().flat_map(|disk| &disk.partition);
-    let names: BTreeSet<String> = partitions.map(|p| p.filesystem.to_string()).collect();
+    let names: Vec<String> = partitions.map(|p| p.filesystem.to_string()).collect();
     let (drivers, log) = (Arc::clone(drivers), Arc::clone(log));
-    let load = move || {
-        for name in names {
-            drivers.load_at_once(&name, &log);
-        }
-    };
+    let load = move || drivers.load_at_once(&names, &log);
     // Without the thread they are loaded when they are needed.
     let _ = thread::Builder::new().name("filesystems".into()).spawn(load);
 }

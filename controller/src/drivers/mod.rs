@@ -115,11 +115,12 @@ impl Drivers {
         wanted.iter().all(|module| self.modules.outcome(*module) == Some(true))
     }
 
-    /// Begins to load the module of this name with all that it needs, each in a thread of its own: the kernel reads and
-    /// checks one while another tests which algorithm is quickest. Returns when all of them are loaded.
-    pub fn load_at_once(&self, name: &str, log: &Log) {
+    /// Loads the modules of these names with all that they need, each in a thread of its own: the kernel reads and checks
+    /// one while another tests which algorithm is quickest. Returns when all of them are loaded.
+    pub fn load_at_once(&self, names: &[String], log: &Log) {
+        let wanted: Vec<_> = names.iter().flat_map(|name| self.named(name)).collect();
         thread::scope(|scope| {
-            for module in self.plan_all(&self.named(name)) {
+            for module in self.plan_all(&wanted) {
                 let load = move || self.load(module, log);
                 if thread::Builder::new().spawn_scoped(scope, load).is_err() {
                     load();

@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use gse_qemu::{fixtures, lab::program, process};
 
 use crate::{
+    fresh::Fresh,
     measure::{Command, Run, by_turns, say, warm},
     scratch::Scratch,
     table::{Quantity, Row, Section, Target},
@@ -15,8 +16,6 @@ const OURS: &str = "$PEAK \"$INSTALL\" \"$IMAGE\" \"$KEY.pub\" \"$TARGET\" >/dev
 const PIPE: &str = "$PEAK zstd -q -dc \"$IMAGE/system.tar.zst\" |
     $PEAK tar -x --xattrs --xattrs-include='*' --acls -p --numeric-owner -C \"$TARGET\"; sync -f \"$TARGET\"";
 
-/// How large the filesystems are.
-const SIZE: &str = "6G";
 const MEMORY: Quantity = Quantity::Bytes(64 << 20);
 /// Of the tar pipe's time.
 const ON_FOUR: f64 = 0.8;
@@ -46,8 +45,8 @@ pub(crate) fn measure(scratch: &Scratch, runs: usize) -> Result<Section> {
     })
 }
 
-/// A signed image of the large tree; its folder.
-fn image(scratch: &Scratch) -> Result<PathBuf> {
+/// A signed image of the large tree; its folder. The key is `key` in the scratch directory.
+pub(crate) fn image(scratch: &Scratch) -> Result<PathBuf> {
     say("an image to install");
     let gse = program("gse")?;
     let key = scratch.path("key");
@@ -92,39 +91,4 @@ fn one(
         [ours, pipe] => Ok([*ours, *pipe]),
         _ => bail!("two commands gave no two results"),
     }
-}
-
-/// A fresh filesystem in a file, mounted.
-struct Fresh {
-    target: PathBuf,
-}
-
-impl Fresh {
-    fn new(file: &Path, filesystem: &str, target: &Path) -> Result<Self> {
-        std::fs::create_dir_all(target)
-            .with_context(|| format!("creating {}", target.display()))?;
-        // With its blocks, or it would be the file's own filesystem that is measured.
-        run("fallocate", &["--length", SIZE], file)?;
-        let force = if filesystem == "ext4" { "-F" } else { "-f" };
-        run(&format!("mkfs.{filesystem}"), &["-q", force], file)?;
-        // The loop device goes with the mount.
-        let mut mount = process::command("mount");
-        mount.args(["-o", "loop", "-t", filesystem]).arg(file).arg(target);
-        process::output(mount)?;
-        Ok(Self { target: target.to_owned() })
-    }
-}
-
-impl Drop for Fresh {
-    fn drop(&mut self) {
-        if let Err(e) = run("umount", &[], &self.target) {
-            eprintln!("gse-bench: {e:#}");
-        }
-    }
-}
-
-fn run(program: &str, options: &[&str], path: &Path) -> Result<()> {
-    let mut command = process::command(program);
-    command.args(options).arg(path);
-    process::output(command).map(drop).with_context(|| format!("running {program}"))
 }

@@ -6,7 +6,9 @@
 mod archive;
 mod binary;
 mod boot;
+mod clone;
 mod docs;
+mod fresh;
 mod host;
 mod initramfs;
 mod install;
@@ -49,6 +51,8 @@ enum Part {
     Archive,
     /// Installation of an image
     Install,
+    /// A clone of an installed system
+    Clone,
     /// The controller's size
     Binary,
 }
@@ -60,6 +64,7 @@ impl Part {
             Self::Boot => boot::measure(scratch, runs),
             Self::Archive => archive::measure(scratch, runs),
             Self::Install => install::measure(scratch, runs),
+            Self::Clone => clone::measure(scratch, runs),
             Self::Binary => binary::measure(),
         }
     }
