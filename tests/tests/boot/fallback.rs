@@ -148,17 +148,17 @@ fn an_update_in_place_keeps_the_partition_and_a_copy() {
 fn a_system_that_cannot_be_entered_ends_in_rescue_and_nothing_restarts_the_machine_under_it() {
     let dir = scratch();
     let (lab, disk) = small::installed(dir.path(), |lab| {
-        let text = "[health]\nstartup_limit = 4\n[rescue]\nreboot_after = 8\n";
+        let text = "[health]\nstartup_limit = 8\n[rescue]\nreboot_after = 16\n";
         lab.write_config("controller/boot.toml", text).unwrap();
     });
     small::publish(&lab, "2", |tree| {
         small::program(&tree.join("sbin/init"), "#!/bin/a-shell-that-is-not-there\n");
     });
     let machine = lab.machine().disk(disk.clone()).start().unwrap();
-    machine.rescues(&["the installed system could not be entered", "it reboots in 8 s"]);
+    machine.rescues(&["the installed system could not be entered", "it reboots in 16 s"]);
     // Whoever guarded the startup has nothing to guard any more.
     assert_eq!(machine.ends(), Exit::Reset);
-    machine.never_showed(&["not up after 4 s", "Kernel panic"]);
+    machine.never_showed(&["not up after 8 s", "Kernel panic"]);
     let unhealthy = "version 2 on /dev/vda3 is unhealthy: it was started and never came up";
     boot(&lab, &disk, &[unhealthy, &banner("1"), "this system is closed"], Exit::Shutdown);
 }

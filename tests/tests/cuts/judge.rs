@@ -2,7 +2,8 @@
 //!
 //! - The system that is started is whole: it is what its signed index says.
 //! - Once a machine with nothing in flight has had a system, it has one ever after.
-//! - A fallback that is on record before and after is on record after every cut in between.
+//! - Where a machine has fallen back before and after, it knows of one after every cut in between. That may be a newer
+//!   one, because a cut while the system runs is a failure of its own.
 //! - BOOTFS and USERDATAFS can be mounted, have their labels, and keep the files that were there before and
 //!   nobody changed.
 
@@ -32,8 +33,8 @@ pub(crate) struct Judge<'r> {
     recording: &'r Recording,
     /// What nothing recorded changes.
     constant: Places,
-    /// The last fallback, where nothing recorded changes that.
-    fallback: Option<String>,
+    /// The machine knows of a fallback before and after.
+    fell_back: bool,
 }
 
 /// What was found.
@@ -73,8 +74,8 @@ impl<'r> Judge<'r> {
             let after = after.places.get(label);
             files.retain(|path, digest| after.and_then(|a| a.get(path)) == Some(digest));
         }
-        let fallback = before.fallback.filter(|fallback| after.fallback.as_ref() == Some(fallback));
-        Self { recording, constant, fallback }
+        let fell_back = before.fallback.is_some() && after.fallback.is_some();
+        Self { recording, constant, fell_back }
     }
 
     /// Judges cuts, which are in their order.
@@ -116,9 +117,8 @@ impl<'r> Judge<'r> {
         had_places: &BTreeSet<String>,
     ) -> Vec<String> {
         let mut wrong = verdict.wrong.clone();
-        if self.fallback.is_some() && verdict.fallback != self.fallback {
-            let Self { fallback, .. } = self;
-            wrong.push(format!("{:?} is on record instead of {fallback:?}", verdict.fallback));
+        if self.fell_back && verdict.fallback.is_none() {
+            wrong.push("the fallback is forgotten".to_owned());
         }
         match &verdict.outcome {
             Outcome::Boots { .. } => {}
