@@ -11,7 +11,6 @@ use crate::{
     disk::{
         mount::{Access, OpenSlot},
         records::{CycleRecord, FOLDER, Records},
-        subvolumes::Wanted,
     },
     facts::{Facts, Life, Slot, SlotId, System},
     handover::Handover,
@@ -42,8 +41,11 @@ pub(super) fn make_ready(
     // A configuration that cannot be applied leaves the system as it was, and that one boots.
     let userdata = slots.found().userdata.as_ref().and_then(|place| {
         let kind = place.filesystem.as_ref()?.kind.clone();
-        let subvolumes = Wanted::of(config.drives.partition(Role::UserData));
-        Some(UserData { device: place.device.clone(), kind, subvolumes })
+        let wanted = config.drives.partition(Role::UserData);
+        let (subvolumes, deleted) = wanted
+            .map(|wanted| (wanted.subvolumes.clone(), wanted.deleted_subvolumes.clone()))
+            .unwrap_or_default();
+        Some(UserData { device: place.device.clone(), kind, subvolumes, deleted })
     });
     let identity = network::identity(Path::new(SYS));
     let desired = Desired::new(&config.system, &config.machines, &identity);

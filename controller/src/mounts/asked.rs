@@ -40,7 +40,14 @@ pub fn asked(mut mounts: Mounts, cmdline: &CmdLine) -> Mounts {
         }
     }
     // `/var` before `/var/log`.
-    all.sort_by_key(|tmpfs| tmpfs.path.matches('/').count());
+    let mut left = std::mem::take(all);
+    let mut depth = 0;
+    while !left.is_empty() {
+        depth += 1;
+        let (now, deeper) = left.into_iter().partition(|t| t.path.matches('/').count() <= depth);
+        all.extend::<Vec<_>>(now);
+        left = deeper;
+    }
     mounts
 }
 
