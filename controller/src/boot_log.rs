@@ -112,7 +112,7 @@ pub fn add(folder: &Path, outcome: Outcome<'_>, text: &str, keep: usize) -> Resu
         fs::remove_file(folder.join(name)).with_context(doing)?;
     }
     let path = folder.join(format!("{number:08}{}", outcome.suffix()));
-    files::replace(&path, end(text, MOST).as_bytes(), 0o600).with_context(doing)
+    files::replace(&path, &end(text, MOST), 0o600).with_context(doing)
 }
 
 /// The number of the next log, and the files that make room for it: the oldest of its kind, and what a cut left.
@@ -132,16 +132,19 @@ fn plan(mut names: Vec<String>, suffix: &str, keep: usize) -> (u64, Vec<String>)
 }
 
 /// The first line of a text, and as much of its end as fits into so many bytes with it.
-fn end(text: &str, most: usize) -> String {
+fn end(text: &str, most: usize) -> Vec<u8> {
+    let text = text.as_bytes();
     if text.len() <= most {
         return text.to_owned();
     }
-    let (first, rest) = text.split_once('\n').unwrap_or((text, ""));
-    let first = first.get(..first.floor_char_boundary(most / 4)).unwrap_or_default();
-    let from =
-        rest.ceil_char_boundary(rest.len().saturating_sub(most.saturating_sub(first.len() + 5)));
-    let rest = rest.get(from..).and_then(|rest| rest.split_once('\n')).unwrap_or_default().1;
-    format!("{first}\n...\n{rest}")
+    let mut lines = text.splitn(2, |byte| *byte == b'\n');
+    let first: Vec<u8> = lines.next().into_iter().flatten().copied().take(most / 4).collect();
+    let rest = lines.next().unwrap_or_default();
+    let room = most.saturating_sub(first.len() + 5);
+    let rest = rest.get(rest.len().saturating_sub(room)..).unwrap_or_default();
+    // Not half a line.
+    let rest = rest.splitn(2, |byte| *byte == b'\n').nth(1).unwrap_or_default();
+    [&first, b"\n...\n".as_slice(), rest].concat()
 }
 
 /// The records of the kernel's log, as `/dev/kmsg` gives them.
@@ -209,6 +212,6 @@ mod tests {
     fn a_long_first_line_leaves_room_for_the_end() {
         let text = format!("failed: {}\n{}", "\u{e4}".repeat(500), "line\n".repeat(500));
         let cut = end(&text, 400);
-        assert!(cut.len() <= 400 && cut.len() > 350 && cut.ends_with("line\n"), "{cut}");
+        assert!(cut.len() <= 400 && cut.len() > 350 && cut.ends_with(b"line\n"), "{}", cut.len());
     }
 }

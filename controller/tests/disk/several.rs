@@ -208,7 +208,7 @@ fn a_partition_is_added_to_a_disk_that_is_in_use() {
     assert_eq!(created.iter().map(|new| new.role).collect::<Vec<_>>(), [Role::UserData]);
     let now = disk.probe();
     assert_eq!(now.partitions[..3], before);
-    let found = slots::find(std::slice::from_ref(&now), &[disk.path.clone()]).unwrap();
+    let found = slots::find(std::slice::from_ref(&now), std::slice::from_ref(&disk.path)).unwrap();
     assert_eq!(found.userdata.unwrap().filesystem, None);
     assert_eq!(disk.plan(&more).steps, []);
 }

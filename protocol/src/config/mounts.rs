@@ -170,8 +170,11 @@ impl Mounts {
                 return Some((bad, format!("a bind has no option {bad:?}")));
             }
         }
-        for Bind { from, .. } in self.nfs.iter().filter(|nfs| nfs_server(&nfs.from).is_none()) {
-            return Some((from, format!("{from:?} is no directory of a server like nas:/home")));
+        for Bind { from, .. } in &self.nfs {
+            if nfs_server(from).is_none() {
+                let message = format!("{from:?} is no directory of a server like nas:/home");
+                return Some((from, message));
+            }
         }
         for options in self.nfs.iter().map(|nfs| &nfs.options).chain([&self.userdata_options]) {
             if options.contains(char::is_whitespace) {
