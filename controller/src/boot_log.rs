@@ -6,14 +6,12 @@
 use std::{
     fmt::Write as _,
     fs::{self, OpenOptions},
-    io::{self, Read as _},
+    io::Read as _,
     os::unix::fs::OpenOptionsExt as _,
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use anyhow::{Context as _, Result};
-use gse_protocol::config::boot::Logs;
-use serde::{Deserialize, Serialize};
 
 use crate::{
     disk::mount::{Access, mount_boot},
@@ -25,20 +23,12 @@ use crate::{
 };
 
 /// The name, in [`RUN_DIR`], of where logs go.
-const FILE: &str = "logs.json";
+const FILE: &str = "keep-logs";
 /// Where they are on BOOTFS.
 const FOLDER: &str = "gse/logs";
 
-/// Where logs go.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Place {
-    /// The partition of BOOTFS.
-    pub device: PathBuf,
-    /// The type of its filesystem, as the kernel names it.
-    pub kind: String,
-    /// How much is kept.
-    pub policy: Logs,
-}
+/// The most bytes that a log has: of a longer one the end is kept.
+const MOST: usize = 256 << 10;
 
 /// What became of a start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,34 +48,38 @@ impl Outcome<'_> {
     }
 }
 
-impl Place {
-    /// Leaves it for [`keep`] in this and later processes.
-    ///
-    /// # Errors
-    /// Those of the file.
-    pub fn store(&self) -> Result<()> {
-        let path = Path::new(RUN_DIR).join(FILE);
-        let json = serde_json::to_vec(self).context("writing down where logs go")?;
-        fs::write(&path, json).with_context(|| format!("writing {}", path.display()))
-    }
+/// Says where [`keep`] keeps how many logs, in this and later processes: the partition of BOOTFS, and its filesystem as
+/// the kernel names it.
+///
+/// # Errors
+/// Those of the file in which it is written down.
+pub fn announce(device: &Path, filesystem: &str, keep: u32) -> Result<()> {
+    let path = Path::new(RUN_DIR).join(FILE);
+    let place = format!("{keep} {filesystem} {}", device.display());
+    fs::write(&path, place).with_context(|| format!("writing {}", path.display()))
 }
 
 /// Keeps the log of this start, where BOOTFS is known by now. A machine without room for it starts all the same.
 pub fn keep(outcome: Outcome<'_>, log: &Log) {
-    if let Err(e) = keep_or_fail(outcome, log) {
+    let place = fs::read_to_string(Path::new(RUN_DIR).join(FILE)).unwrap_or_default();
+    let mut words = place.splitn(3, ' ');
+    let keep = words.next().and_then(|keep| keep.parse().ok()).unwrap_or(0);
+    let (Some(filesystem), Some(device), 1..) = (words.next(), words.next(), keep) else { return };
+    if let Err(e) = keep_on(Path::new(device), filesystem, keep, outcome, log) {
         log.warn(format_args!("the log of this start is not kept: {}", reason(&e)));
     }
 }
 
-fn keep_or_fail(outcome: Outcome<'_>, log: &Log) -> Result<()> {
-    let Ok(place) = fs::read(Path::new(RUN_DIR).join(FILE)) else { return Ok(()) };
-    let place: Place = serde_json::from_slice(&place).context("reading where logs go")?;
-    if place.policy.keep == 0 {
-        return Ok(());
-    }
+fn keep_on(
+    device: &Path,
+    filesystem: &str,
+    keep: usize,
+    outcome: Outcome<'_>,
+    log: &Log,
+) -> Result<()> {
     let text = text(outcome, &kernel_log());
-    let top = mount_boot(&place.device, &place.kind, Path::new(LOGS), Access::ReadWrite, log)?;
-    let done = add(&top.path().join(FOLDER), outcome, &text, &place.policy);
+    let top = mount_boot(device, filesystem, Path::new(LOGS), Access::ReadWrite, log)?;
+    let done = add(&top.path().join(FOLDER), outcome, &text, keep);
     top.unmount()?;
     done
 }
@@ -108,28 +102,25 @@ fn text(outcome: Outcome<'_>, kmsg: &str) -> String {
 ///
 /// # Errors
 /// Those of the filesystem.
-pub fn add(folder: &Path, outcome: Outcome<'_>, text: &str, policy: &Logs) -> Result<()> {
+pub fn add(folder: &Path, outcome: Outcome<'_>, text: &str, keep: usize) -> Result<()> {
     let doing = || format!("keeping a log in {} on BOOTFS", FOLDER);
     fs::create_dir_all(folder).with_context(doing)?;
-    let entries = fs::read_dir(folder).with_context(doing)?;
-    let names: io::Result<Vec<_>> = entries
-        .map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned()))
-        .collect();
-    let (number, surplus) =
-        plan(names.with_context(doing)?, outcome.suffix(), policy.keep as usize);
+    let names = files::names(folder).with_context(doing)?;
+    let (number, surplus) = plan(names, outcome.suffix(), keep);
     // First, so that a full filesystem has room again.
     for name in surplus {
         fs::remove_file(folder.join(name)).with_context(doing)?;
     }
-    let path = folder.join(format!("{number:06}{}", outcome.suffix()));
-    files::replace(&path, end(text, policy.size.0).as_bytes(), 0o600).with_context(doing)
+    let path = folder.join(format!("{number:08}{}", outcome.suffix()));
+    files::replace(&path, &end(text, MOST), 0o600).with_context(doing)
 }
 
 /// The number of the next log, and the files that make room for it: the oldest of its kind, and what a cut left.
 fn plan(mut names: Vec<String>, suffix: &str, keep: usize) -> (u64, Vec<String>) {
     let number = |name: &String| name.split_once('-')?.0.parse::<u64>().ok();
     let next = names.iter().filter_map(number).max().map_or(1, |last| last.saturating_add(1));
-    names.sort_unstable_by_key(number);
+    // Numbers have as many digits as a machine has starts in its life.
+    names.sort_unstable();
     let same = names.iter().filter(|name| name.ends_with(suffix)).count();
     let mut surplus = (same + 1).saturating_sub(keep);
     names.retain(|name| {
@@ -141,17 +132,19 @@ fn plan(mut names: Vec<String>, suffix: &str, keep: usize) -> (u64, Vec<String>)
 }
 
 /// The first line of a text, and as much of its end as fits into so many bytes with it.
-fn end(text: &str, most: u64) -> String {
-    let most = usize::try_from(most).unwrap_or(usize::MAX);
+fn end(text: &str, most: usize) -> Vec<u8> {
+    let text = text.as_bytes();
     if text.len() <= most {
         return text.to_owned();
     }
-    let (first, rest) = text.split_once('\n').unwrap_or((text, ""));
-    let first = first.get(..first.floor_char_boundary(most / 4)).unwrap_or_default();
-    let from =
-        rest.ceil_char_boundary(rest.len().saturating_sub(most.saturating_sub(first.len() + 5)));
-    let rest = rest.get(from..).and_then(|rest| rest.split_once('\n')).unwrap_or_default().1;
-    format!("{first}\n...\n{rest}")
+    let mut lines = text.splitn(2, |byte| *byte == b'\n');
+    let first: Vec<u8> = lines.next().into_iter().flatten().copied().take(most / 4).collect();
+    let rest = lines.next().unwrap_or_default();
+    let room = most.saturating_sub(first.len() + 5);
+    let rest = rest.get(rest.len().saturating_sub(room)..).unwrap_or_default();
+    // Not half a line.
+    let rest = rest.splitn(2, |byte| *byte == b'\n').nth(1).unwrap_or_default();
+    [&first, b"\n...\n".as_slice(), rest].concat()
 }
 
 /// The records of the kernel's log, as `/dev/kmsg` gives them.
@@ -180,8 +173,6 @@ pub fn lines(kmsg: &str) -> impl Iterator<Item = (u64, &str)> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use gse_protocol::config::drives::Size;
-
     use super::*;
 
     #[test]
@@ -193,41 +184,34 @@ mod tests {
     }
 
     #[test]
-    fn logs_are_bounded_in_number_and_size_and_failures_are_kept_longer() {
+    fn logs_are_bounded_in_number_and_failures_are_kept_longer() {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("logs");
-        let policy = Logs { keep: 2, size: Size(100) };
-        let add = |outcome, text: &str| add(&folder, outcome, text, &policy).unwrap();
-        let names = || {
-            let mut names: Vec<_> = fs::read_dir(&folder)
-                .unwrap()
-                .map(|e| e.unwrap().file_name().into_string().unwrap())
-                .collect();
-            names.sort();
-            names
-        };
+        let add = |outcome, text: &str| add(&folder, outcome, text, 2).unwrap();
         add(Outcome::Failed("a cable"), "failed: a cable\n");
         for _ in 0..4 {
             add(Outcome::Started, "started\n");
         }
         // What a power cut left, and what is somebody else's.
-        fs::write(folder.join("000006-started.log.gse-new"), "half").unwrap();
+        fs::write(folder.join("00000006-started.log.gse-new"), "half").unwrap();
         fs::write(folder.join("README"), "mine").unwrap();
-        let long: String = (0..50).map(|n| format!("line {n}\n")).collect();
+        let long: String = (0..100_000).map(|n| format!("line {n}\n")).collect();
         add(Outcome::Started, &format!("started\n{long}"));
-        assert_eq!(
-            names(),
-            ["000001-failed.log", "000005-started.log", "000006-started.log", "README"]
-        );
-        let cut = fs::read_to_string(folder.join("000006-started.log")).unwrap();
-        assert!(cut.len() <= 100 && cut.starts_with("started\n...\nline "), "{cut}");
-        assert!(cut.ends_with("line 49\n"), "{cut}");
+        let mut names: Vec<_> =
+            fs::read_dir(&folder).unwrap().map(|e| e.unwrap().file_name()).collect();
+        names.sort();
+        let expected =
+            ["00000001-failed.log", "00000005-started.log", "00000007-started.log", "README"];
+        assert_eq!(names, expected);
+        let cut = fs::read_to_string(folder.join("00000007-started.log")).unwrap();
+        assert!(cut.len() <= MOST && cut.len() > MOST - 100, "{}", cut.len());
+        assert!(cut.starts_with("started\n...\nline ") && cut.ends_with("line 99999\n"));
     }
 
     #[test]
     fn a_long_first_line_leaves_room_for_the_end() {
         let text = format!("failed: {}\n{}", "\u{e4}".repeat(500), "line\n".repeat(500));
         let cut = end(&text, 400);
-        assert!(cut.len() <= 400 && cut.len() > 350 && cut.ends_with("line\n"), "{cut}");
+        assert!(cut.len() <= 400 && cut.len() > 350 && cut.ends_with(b"line\n"), "{}", cut.len());
     }
 }

@@ -58,9 +58,10 @@ fn variable(efivars: &Path, name: &str) -> PathBuf {
 /// entries that fit the same one.
 fn order(entries: &[(u16, String)], wanted: &[String]) -> Vec<u16> {
     let rank = |name: &str| wanted.iter().position(|p| wild(p, name)).unwrap_or(wanted.len());
-    let mut ranked: Vec<(usize, u16)> = entries.iter().map(|(n, name)| (rank(name), *n)).collect();
-    ranked.sort_by_key(|(rank, _)| *rank);
-    ranked.into_iter().map(|(_, number)| number).collect()
+    let of_rank = |n: usize| {
+        entries.iter().filter(move |(_, name)| rank(name) == n).map(|(number, _)| *number)
+    };
+    (0..=wanted.len()).flat_map(of_rank).collect()
 }
 
 /// The name in an `EFI_LOAD_OPTION`: after four bytes of attributes and two of a length, in UTF-16, ended by a zero.
@@ -71,7 +72,7 @@ fn description(option: &[u8]) -> String {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
     use super::*;
 

@@ -64,6 +64,15 @@ pub fn read_bounded(path: &Path, most: usize) -> io::Result<Vec<u8>> {
     }
 }
 
+/// The names in a directory, but for those that are no text.
+pub fn names(folder: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        names.extend(entry?.file_name().into_string());
+    }
+    Ok(names)
+}
+
 /// Makes the entries of the directory that holds `path` last.
 pub fn sync_parent(path: &Path) -> io::Result<()> {
     match path.parent() {

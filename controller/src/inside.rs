@@ -14,6 +14,8 @@ use rustix::{
     io::Errno,
 };
 
+use crate::files;
+
 /// A directory inside a root, held open, and a name in it. The name itself is not followed.
 #[derive(Debug)]
 pub struct Inside {
@@ -95,12 +97,8 @@ pub fn read(root: &Path, path: &Path) -> Result<Option<Vec<u8>>> {
 pub fn list(root: &Path, path: &str) -> Result<Option<Vec<String>>> {
     let Some(dir) = open_directory(root, Path::new(path))? else { return Ok(None) };
     let reach = Path::new("/proc/self/fd").join(dir.as_raw_fd().to_string());
-    let listing = || format!("listing /{path} of the image");
-    let mut names = Vec::new();
-    for entry in std::fs::read_dir(reach).with_context(listing)? {
-        names.extend(entry.with_context(listing)?.file_name().into_string());
-    }
-    Ok(Some(names))
+    let names = files::names(&reach);
+    names.map(Some).with_context(|| format!("listing /{path} of the image"))
 }
 
 /// Opens the directory `path` inside `root`, making what is missing.

@@ -15,15 +15,13 @@ use common::{
 };
 use gse_controller::{
     boot_log::{self, Outcome},
-    disk::subvolumes::Wanted,
     log::Log,
     mounts::{self, UserData, archive},
 };
 use gse_protocol::{
     config::{
         Mounts,
-        boot::Logs,
-        drives::{Size, Subvolume},
+        drives::{Subvolume, Subvolumes},
         system::links,
     },
     sign::Kind,
@@ -202,7 +200,9 @@ fn a_signed_archive_on_bootfs_has_the_content_and_any_other_has_not() {
         fs::write(boot.path().join("etc.tar.zst"), bytes).unwrap();
         let minisig = boot.path().join("etc.tar.zst.minisig");
         let _ = fs::remove_file(&minisig);
-        signature.map(|signature| fs::write(&minisig, signature).unwrap());
+        if let Some(signature) = signature {
+            fs::write(&minisig, signature).unwrap();
+        }
         archive::fetch(boot.path(), &config, &signer.keys(), &Log::console());
         assert_eq!(all(&system, &config, None), ["etc"]);
         assert_eq!(system.read("etc/passwd").as_deref(), Some(expected));
@@ -273,7 +273,8 @@ fn the_users_data_are_mounted_with_options_and_bound_with_others() {
     let userdata = UserData {
         device: PathBuf::from(device.trim()),
         kind: "btrfs".to_owned(),
-        subvolumes: Wanted { present: vec![home], gone: Vec::new() },
+        subvolumes: Subvolumes(vec![home]),
+        deleted: Vec::new(),
     };
     let mounted = all(&system, &config, Some(&userdata));
     assert_eq!(mounted, ["user-data", "home", "scratch", "etc", "opt"]);
@@ -308,7 +309,8 @@ fn users_data_that_cannot_be_mounted_take_nothing_else_with_them() {
     let userdata = UserData {
         device: "/dev/null".into(),
         kind: "btrfs".to_owned(),
-        subvolumes: Wanted::default(),
+        subvolumes: Subvolumes::default(),
+        deleted: Vec::new(),
     };
     assert_eq!(all(&system, &config, Some(&userdata)), ["home"]);
     assert_eq!(system.read("opt/own").as_deref(), Some("image"));
@@ -322,8 +324,8 @@ fn a_file_server_that_is_not_there_is_given_up() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = silent.local_addr().unwrap().port();
     let config = parsed(&format!(
-        "tmpfs = []\n[[nfs]]\nfrom = 'nobody.invalid:/home'\nto = '/home'\ntimeout = 1\n\
-         [[nfs]]\nfrom = '127.0.0.1:/home'\nto = '/opt'\ntimeout = 1\noptions = 'port={port}'\n\
+        "tmpfs = []\nnfs_timeout = 5\n[[nfs]]\nfrom = 'nobody.invalid:/home'\nto = '/home'\n\
+         [[nfs]]\nfrom = '127.0.0.1:/home'\nto = '/opt'\noptions = 'port={port}'\n\
          [[nfs]]\nfrom = '[::1]:/home'\nto = '/none'\n"
     ));
     let before = std::time::Instant::now();
@@ -340,12 +342,8 @@ fn the_log_of_a_start_is_kept_on_bootfs() {
     let log = Log::console();
     // Before BOOTFS is known, there is nowhere to keep it.
     boot_log::keep(Outcome::Failed("too early"), &log);
-    let place = boot_log::Place {
-        device: device.trim().into(),
-        kind: "ext4".to_owned(),
-        policy: Logs { keep: 2, size: Size(8 << 10) },
-    };
-    place.store().unwrap();
+    let announce = |keep| boot_log::announce(Path::new(device.trim()), "ext4", keep).unwrap();
+    announce(2);
     fs::write("/run/gse/boot.json", "{\n  \"version\": \"1\"\n}").unwrap();
     for _ in 0..3 {
         boot_log::keep(Outcome::Started, &log);
@@ -357,16 +355,11 @@ fn the_log_of_a_start_is_kept_on_bootfs() {
         .map(|e| e.unwrap().file_name().into_string().unwrap())
         .collect();
     names.sort();
-    assert_eq!(names, ["000002-started.log", "000003-started.log", "000004-failed.log"]);
+    assert_eq!(names, ["00000002-started.log", "00000003-started.log", "00000004-failed.log"]);
     let failed = fs::read_to_string(folder.join(&names[2])).unwrap();
-    assert!(
-        failed.starts_with("failed: no server answered\n") && failed.len() <= 8 << 10,
-        "{failed}"
-    );
+    assert!(failed.starts_with("failed: no server answered\n"), "{failed}");
     assert!(fs::read_dir("/run/gse/logs").unwrap().next().is_none(), "it is unmounted");
-    assert!(
-        boot_log::Place { policy: Logs { keep: 0, ..Logs::default() }, ..place }.store().is_ok()
-    );
+    announce(0);
     boot_log::keep(Outcome::Started, &log);
     assert_eq!(fs::read_dir(&folder).unwrap().count(), 3);
 }

@@ -197,7 +197,7 @@ fn values_that_could_only_fail_on_the_machine_are_refused() {
         ),
         (
             "drives",
-            partition("size = \"all\"\nsubvolumes = [\"a\\n\"]"),
+            partition("size = \"all\"\nsubvolumes = [\"a\\u0001\"]"),
             "is no name for a subvolume",
         ),
         (
@@ -520,38 +520,37 @@ fn rules_of_disks_mounts_and_firmware_are_checked_before_a_machine_sees_them() {
     let bind = |options: &str| format!("[[bind]]\nfrom = 'x'\nto = '/x'\noptions = '{options}'\n");
     let archive = |name: &str| format!("[[tmpfs]]\npath = '/etc'\narchive = '{name}'\n");
     for (file, text, sentence) in [
-        (
-            "drives",
-            data("subvolumes = ['@a', { name = '@b', quota = '5G', snapshots = 7 }]"),
-            "fine",
-        ),
-        ("drives", data("subvolumes = [{ name = '@b', qota = '5G' }]"), "did you mean `quota`?"),
-        ("drives", data("subvolumes = [{ quota = '5G' }]"), "missing field `name`"),
-        ("drives", data("subvolumes = [5]"), "a name such as \"@home\""),
+        ("drives", data("subvolumes = ['@a', '@b quota=5G snapshots=7']"), "fine"),
+        ("drives", data("subvolumes = ['@b qota=5G']"), "\"qota=5G\" is neither quota=50G nor"),
+        ("drives", data("subvolumes = ['@b quota=5']"), "fine"),
+        ("drives", data("subvolumes = ['@b quota=much']"), "\"much\" is no size like"),
+        ("drives", data("subvolumes = ['@b snapshots=-1']"), "is neither quota=50G"),
+        ("drives", data("subvolumes = ['']"), "is no name for a subvolume"),
         ("drives", data("subvolumes = ['@a']\ndeleted_subvolumes = ['@a']"), "is there twice"),
         ("drives", data("deleted_subvolumes = ['@']"), "is no name for a subvolume"),
         ("drives", data("deleted_subvolumes = ['@old']"), "fine"),
         (
             "drives",
-            format!(
-                "[[disk]]\n{}",
-                partition("SYSFS", "subvolumes = [{ name = '@v', quota = '1G' }]")
-            ),
+            format!("[[disk]]\n{}", partition("SYSFS", "subvolumes = ['@v quota=1G']")),
             "SYSFS cannot have quotas, snapshots or deletions: only USERDATAFS can",
         ),
         ("drives", data("flags = ['legacy-boot', 'no-auto']"), "fine"),
-        ("drives", data("flags = ['legacyboot']"), "did you mean `legacy-boot`?"),
+        (
+            "drives",
+            data("flags = ['legacyboot']"),
+            "\"legacyboot\" is none of required, no-block-io, legacy-boot",
+        ),
         ("drives", disk("match.path = '/dev/disk/by-id/ata-*'\ntake = true"), "fine"),
         ("drives", disk("match.path = '/dev/disk/by-uuid/1'"), "is no path of a disk"),
         ("drives", disk("match.path = 'sda'"), "drives.toml:2: \"sda\" is no path of a disk"),
         ("drives", disk("take = true"), "take = true needs a match"),
         ("drives", disk("optional = true"), "fine"),
         ("mounts", nfs("nas.lab.example:/home", "options = 'vers=4.1,noatime'"), "fine"),
-        ("mounts", nfs("[fd00::1]:/home", "timeout = 30"), "fine"),
+        ("mounts", "nfs_timeout = 30\n".to_owned() + &nfs("[fd00::1]:/home", ""), "fine"),
         ("mounts", nfs("nas/home", ""), "is no directory of a server like nas:/home"),
         ("mounts", nfs(":/home", ""), "is no directory of a server like nas:/home"),
         ("mounts", nfs("nas:/home", "options = 'vers=4.1, noatime'"), "has blanks"),
-        ("mounts", nfs("nas:/home", "timeout = 0"), "1 to 600 seconds"),
+        ("mounts", "nfs_timeout = 0\n".to_owned(), "1 to 600 seconds"),
         ("mounts", "[[nfs]]\nfrom = 'nas:/home'\nto = 'home'\n".to_owned(), "is no absolute path"),
         ("mounts", bind("noexec,ro"), "fine"),
         ("mounts", bind("noexc"), "a bind has no option \"noexc\" (did you mean `noexec`?)"),
@@ -559,11 +558,9 @@ fn rules_of_disks_mounts_and_firmware_are_checked_before_a_machine_sees_them() {
         ("mounts", archive("gse/etc.tar.zst"), "fine"),
         ("mounts", archive("etc.tar.bz2"), "is no archive on BOOTFS like etc.tar.zst"),
         ("mounts", archive("../etc.tar.zst"), "is no archive on BOOTFS"),
-        ("boot", "[logs]\nkeep = 3\nsize = \"64K\"\n".to_owned(), "fine"),
-        ("boot", "[logs]\nkeep = 1000\n".to_owned(), "boot.toml:1: logs: at most 100"),
-        ("boot", "[logs]\nsize = \"1G\"\n".to_owned(), "of 4K to 4M each"),
-        ("boot", "[firmware]\nboot_order = [\"GSE*\"]\n".to_owned(), "fine"),
-        ("boot", "[firmware]\nbootorder = [\"GSE*\"]\n".to_owned(), "did you mean `boot_order`?"),
+        ("boot", "keep_logs = 3\nboot_order = [\"GSE*\"]\n".to_owned(), "fine"),
+        ("boot", "keep_logs = 1000\n".to_owned(), "boot.toml:1: keep_logs is at most 100"),
+        ("boot", "bootorder = [\"GSE*\"]\n".to_owned(), "did you mean `boot_order`?"),
     ] {
         let found = mistake(file, &text);
         assert!(found.contains(sentence), "{text}\n{found}");

@@ -81,6 +81,8 @@ impl Lab {
             older_keys: &[],
             level: 3,
             allow_downgrade: false,
+            kernel: None,
+            latest: true,
             created: 1_700_000_000,
             patches: 2,
             threads: NonZero::new(3).unwrap(),

@@ -115,7 +115,7 @@ impl Machine {
             filesystem: wanted.filesystem,
             label,
             options: &wanted.mkfs_options,
-            subvolumes: &wanted.subvolumes,
+            subvolumes: &wanted.subvolumes.0,
         };
         mkfs::make(Wipeable::blank(place)?, &spec, Path::new(SCRATCH), &self.tools, &self.log)?;
         Ok(true)
@@ -215,19 +215,19 @@ impl Machine {
 impl Machine {
     /// From here on, the log of this start can be kept.
     pub(super) fn announce_logs(&self, config: &Bundle, disks: &Disks) {
-        let place = disks.found.boot.as_ref().and_then(|boot| {
-            let kind = boot.filesystem.as_ref()?.kind.clone();
-            let (device, policy) = (boot.device.clone(), config.boot.logs.clone());
-            Some(boot_log::Place { device, kind, policy })
-        });
-        if let Some(Err(e)) = place.map(|place| place.store()) {
+        let place = disks.found.boot.as_ref();
+        let Some((boot, info)) = place.and_then(|boot| Some((boot, boot.filesystem.as_ref()?)))
+        else {
+            return;
+        };
+        if let Err(e) = boot_log::announce(&boot.device, &info.kind, config.boot.keep_logs) {
             self.log.warn(reason(&e));
         }
     }
 
     /// Firmware that does not let its order be changed still starts this machine.
     pub(super) fn order_boot_entries(&self, config: &Bundle) {
-        let wanted = &config.boot.firmware.boot_order;
+        let wanted = &config.boot.boot_order;
         // Machines that were started by a BIOS have no such folder.
         if wanted.is_empty() || !Path::new(efi::EFIVARS).exists() {
             return;

@@ -188,7 +188,7 @@ impl<'m> Slots<'m> {
             filesystem: wanted.filesystem,
             label: Label::Incoming,
             options: &wanted.mkfs_options,
-            subvolumes: &wanted.subvolumes,
+            subvolumes: &wanted.subvolumes.0,
         };
         let (wipeable, device) = (Wipeable::free(slot)?, slot.device.clone());
         let Machine { tools, log, .. } = self.machine;

@@ -15,7 +15,6 @@ use crate::{
     disk::{
         mount::{Access, OpenSlot},
         records::{CycleRecord, FOLDER, Records},
-        subvolumes::Wanted,
     },
     facts::{Facts, Life, Role, Slot, SlotId, System},
     handover::Handover,
@@ -47,8 +46,11 @@ pub(super) fn make_ready(
     // A configuration that cannot be applied leaves the system as it was, and that one boots.
     let userdata = slots.found().userdata.as_ref().and_then(|place| {
         let kind = place.filesystem.as_ref()?.kind.clone();
-        let subvolumes = Wanted::of(config.drives.partition(drives::Role::UserData));
-        Some(UserData { device: place.device.clone(), kind, subvolumes })
+        let wanted = config.drives.partition(drives::Role::UserData);
+        let (subvolumes, deleted) = wanted
+            .map(|wanted| (wanted.subvolumes.clone(), wanted.deleted_subvolumes.clone()))
+            .unwrap_or_default();
+        Some(UserData { device: place.device.clone(), kind, subvolumes, deleted })
     });
     let (over, left_alone) =
         self::configure(machine, config, &slot.root(), slot.top(), userdata.is_some());

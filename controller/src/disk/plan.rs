@@ -354,8 +354,7 @@ fn begin(
     disk: &BlockDevice,
     missing: &[&drives::Partition],
 ) -> Result<(), DriveError> {
-    let blank = BlockDevice { partitions: Vec::new(), ..disk.clone() };
-    let add = add(&blank, &new_gpt(disk), missing)?;
+    let add = add(disk, &[], &new_gpt(disk), missing)?;
     write(plan, Base::Blank, add, Vec::new());
     Ok(())
 }
@@ -427,7 +426,7 @@ fn extend(
     gpt: &Gpt,
     missing: &[&drives::Partition],
 ) -> Result<(), DriveError> {
-    let add = add(disk, gpt, missing)?;
+    let add = add(disk, &disk.partitions, gpt, missing)?;
     let damaged = |flaw: &Flaw| Warning::Damaged(disk.path.clone(), flaw.clone());
     plan.warnings.extend(gpt.flaws.iter().map(damaged));
     let flags = other_flags(entry, disk, &plan.present);
@@ -441,7 +440,7 @@ fn extend(
 
 /// The partitions that are there, and have other flags than the configuration gives them.
 fn other_flags(entry: &drives::Disk, disk: &BlockDevice, present: &[Present]) -> Vec<(u32, u64)> {
-    let wanted = |role| entry.partition.iter().find(|p| p.label == role)?.attributes();
+    let wanted = |role| entry.partition.iter().find(|p| p.label == role)?.flags.0;
     let is = |number| {
         let found = disk.partitions.iter().find(|p| p.number == number)?;
         found.gpt.as_ref().map(|gpt| gpt.attributes)
@@ -455,9 +454,10 @@ fn write(plan: &mut PartitionPlan, base: Base, add: Vec<NewPartition>, flags: Ve
     plan.steps.extend([Step::WriteTable { base, add, flags }, Step::TellKernel]);
 }
 
-/// A number and a place for each missing partition.
+/// A number and a place beside `others` for each missing partition.
 fn add(
     disk: &BlockDevice,
+    others: &[Partition],
     gpt: &Gpt,
     missing: &[&drives::Partition],
 ) -> Result<Vec<NewPartition>, DriveError> {
@@ -465,8 +465,7 @@ fn add(
     let align = (ALIGNMENT.max(disk.physical_sector) / sector).max(1);
     let wants =
         missing.iter().map(|wanted| want(wanted, sector, align)).collect::<Result<Vec<_>, _>>()?;
-    let used: Vec<_> = disk
-        .partitions
+    let used: Vec<_> = others
         .iter()
         .map(|p| (p.start / sector, ((p.start + p.size).div_ceil(sector)).saturating_sub(1)))
         .collect();
@@ -481,7 +480,7 @@ fn add(
             largest: bytes(largest),
         }
     })?;
-    let taken = |number: &u32| disk.partitions.iter().any(|p| p.number == *number);
+    let taken = |number: &u32| others.iter().any(|p| p.number == *number);
     let numbers: Vec<u32> = (1..=gpt.entries).filter(|n| !taken(n)).take(missing.len()).collect();
     if numbers.len() < missing.len() {
         return Err(DriveError::TableFull(disk.describe()));
@@ -491,7 +490,7 @@ fn add(
         role: p.label,
         number,
         run,
-        attributes: p.attributes().unwrap_or_default(),
+        attributes: p.flags.0.unwrap_or_default(),
     });
     Ok(new.collect())
 }

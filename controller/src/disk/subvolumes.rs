@@ -1,40 +1,18 @@
 //! The subvolumes of USERDATAFS: made, limited, copied and deleted as `drives.toml` says.
 
-use std::{
-    ffi::OsStr,
-    fs::{self, File},
-    io,
-    path::Path,
-};
+use std::{fs::File, io, path::Path};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use btrfsutil::subvolume::{DeleteFlags, SnapshotFlags, Subvolume};
 use gse_protocol::config::drives;
 use nix::errno::Errno;
-use serde::{Deserialize, Serialize};
 
 use crate::{
     clock::Date,
+    files,
     log::{Log, reason},
     sys::btrfs,
 };
-
-/// What is wanted of the subvolumes of one filesystem.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Wanted {
-    /// Those that are to be there.
-    pub present: Vec<drives::Subvolume>,
-    /// Names of those that are to be gone.
-    pub gone: Vec<String>,
-}
-
-impl Wanted {
-    /// What the configuration says of a partition; nothing where that has no btrfs.
-    pub fn of(partition: Option<&drives::Partition>) -> Self {
-        let Some(partition) = partition else { return Self::default() };
-        Self { present: partition.subvolumes.clone(), gone: partition.deleted_subvolumes.clone() }
-    }
-}
 
 /// Makes a subvolume where it is missing.
 ///
@@ -55,21 +33,21 @@ fn is_subvolume(path: &Path) -> bool {
     Subvolume::is_subvolume(path).is_ok()
 }
 
-/// Does all that is wanted in the filesystem whose top is at `top`, mounted writable. `today` is the day that a
-/// snapshot is of. What fails is reported, and the rest is done.
-pub fn bring(top: &Path, wanted: &Wanted, today: Date, log: &Log) {
+/// Brings the filesystem whose top is at `top`, mounted writable, to have the subvolumes `present`, and none that is called
+/// as one of those `gone`. `today` is the day that a snapshot is of. What fails is reported, and the rest is done.
+pub fn bring(top: &Path, present: &[drives::Subvolume], gone: &[String], today: Date, log: &Log) {
     let tell = |name: &str, done: Result<()>| {
         if let Err(e) = done {
             log.warn(format_args!("subvolume {name} of USERDATAFS: {}", reason(&e)));
         }
     };
-    for name in &wanted.gone {
+    for name in gone {
         tell(name, delete(&top.join(name)).context("deleting it"));
     }
-    if wanted.present.iter().any(|subvolume| subvolume.quota.is_some()) {
+    if present.iter().any(|subvolume| subvolume.quota.is_some()) {
         tell("quotas", File::open(top).and_then(btrfs::enable_quotas).context("enabling quotas"));
     }
-    for subvolume in &wanted.present {
+    for subvolume in present {
         let name = &subvolume.name;
         let path = top.join(name);
         tell(
@@ -104,9 +82,8 @@ fn set_quota(path: &Path, quota: Option<drives::Size>) -> Result<()> {
 
 /// A read-only snapshot for each day, `NAME.2026-11-23`, of which the last ones are kept.
 fn snapshot(top: &Path, name: &str, keep: u32, today: Date) -> Result<()> {
-    let names = fs::read_dir(top)?.map(|entry| entry.map(|entry| entry.file_name()));
-    let mut found: Vec<String> =
-        names.collect::<io::Result<Vec<_>>>()?.iter().filter_map(|n| day_of(n, name)).collect();
+    let mut found = files::names(top)?;
+    found.retain(|file| is_snapshot(file, name));
     found.sort_unstable();
     let own = format!("{name}.{today}");
     if keep > 0 && !found.contains(&own) {
@@ -126,10 +103,9 @@ fn snapshot(top: &Path, name: &str, keep: u32, today: Date) -> Result<()> {
     Ok(())
 }
 
-/// The file name, if it is that of a snapshot of `name`.
-fn day_of(file: &OsStr, name: &str) -> Option<String> {
-    let file = file.to_str()?;
-    let day = file.strip_prefix(name)?.strip_prefix('.')?;
+/// Whether a file has the name of a snapshot of `name`.
+fn is_snapshot(file: &str, name: &str) -> bool {
+    let day = file.strip_prefix(name).and_then(|rest| rest.strip_prefix('.')).unwrap_or_default();
     let shape: String = day.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
-    (shape == "0000-00-00").then(|| file.to_owned())
+    shape == "0000-00-00"
 }

@@ -7,9 +7,12 @@ use gse_protocol::config::{
 
 use crate::cmdline::CmdLine;
 
+/// The option by which the content comes from an archive, and its name on BOOTFS.
+type Archive = Option<(&'static str, &'static str)>;
+
 /// `ctetc=1`: `/etc` lies in memory; `ctetc=0`: it does not. `bootetc=1`: it does, and its content is in an archive on
 /// BOOTFS.
-const OPTIONS: [(&str, &str, Mode, Option<(&str, &str)>); 4] = [
+const OPTIONS: [(&str, &str, Mode, Archive); 4] = [
     ("ctetc", "/etc", Mode(0o755), Some(("bootetc", "etc.tar.zst"))),
     ("ctvar", "/var", Mode(0o755), Some(("bootvar", "var.tar.zst"))),
     ("ctvar_tmp", "/var/tmp", Mode(0o1777), None),
@@ -40,7 +43,14 @@ pub fn asked(mut mounts: Mounts, cmdline: &CmdLine) -> Mounts {
         }
     }
     // `/var` before `/var/log`.
-    all.sort_by_key(|tmpfs| tmpfs.path.matches('/').count());
+    let mut left = std::mem::take(all);
+    let mut depth = 0;
+    while !left.is_empty() {
+        depth += 1;
+        let (now, deeper) = left.into_iter().partition(|t| t.path.matches('/').count() <= depth);
+        all.extend::<Vec<_>>(now);
+        left = deeper;
+    }
     mounts
 }
 

@@ -13,6 +13,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use gse_protocol::config::{
     Mounts,
+    drives::Subvolumes,
     mounts::{Bind, Overlay},
 };
 use rustix::fs::statvfs;
@@ -21,7 +22,7 @@ use serde::{Deserialize, Serialize};
 pub use self::asked::asked;
 use crate::{
     clock::Date,
-    disk::subvolumes::{self, Wanted},
+    disk::subvolumes,
     inside::{make_directory, open_directory},
     log::{Log, reason},
     mount::{self, MountFlags},
@@ -34,8 +35,10 @@ pub struct UserData {
     pub device: PathBuf,
     /// Its filesystem, as the kernel names it.
     pub kind: String,
-    /// With btrfs: what is wanted of its subvolumes.
-    pub subvolumes: Wanted,
+    /// With btrfs: its subvolumes.
+    pub subvolumes: Subvolumes,
+    /// With btrfs: names of subvolumes that are to be gone.
+    pub deleted: Vec<String>,
 }
 
 /// Paths, relative to the root, that must be directories there before [`mount_all`].
@@ -44,7 +47,7 @@ pub fn mount_points(config: &Mounts, userdata: bool) -> Vec<String> {
     let binds = config.bind.iter().filter(|b| b.make && can_be(config, b, userdata));
     let userdata = userdata.then_some(&config.userdata);
     let overlays = config.overlay.iter().map(|o| &o.lower);
-    let nfs = config.nfs.iter().map(|n| &n.to);
+    let nfs = config.nfs.iter().filter(|n| n.make).map(|n| &n.to);
     let paths = tmpfs.chain(binds.map(|b| &b.to)).chain(userdata).chain(overlays).chain(nfs);
     paths.map(|path| below(path)).collect()
 }
@@ -93,12 +96,12 @@ pub fn mount_all(
     for overlay in &config.overlay {
         tell(&overlay.lower, stays, mount_overlay(root, overlay));
     }
-    nfs::mount_all(root, &config.nfs, &mut tell);
+    nfs::mount_all(root, config, &mut tell);
     Ok(mounted)
 }
 
 fn mount_userdata(root: &Path, config: &Mounts, userdata: &UserData, log: &Log) -> Result<()> {
-    let UserData { device, kind, subvolumes } = userdata;
+    let UserData { device, kind, subvolumes, deleted } = userdata;
     let (flags, mut data) = mount::options(&config.userdata_options);
     let btrfs = kind == "btrfs";
     // Without it, btrfs mounts whatever subvolume somebody made the default.
@@ -107,9 +110,10 @@ fn mount_userdata(root: &Path, config: &Mounts, userdata: &UserData, log: &Log) 
     }
     let flags = flags | MountFlags::NODEV | MountFlags::NOSUID;
     mount::mount(device, &target(root, &config.userdata)?.1, kind, flags, &data)?;
-    if btrfs && *subvolumes != Wanted::default() {
+    if btrfs {
         // Looked up again: what was opened before is what is below the mount.
-        subvolumes::bring(&target(root, &config.userdata)?.1, subvolumes, Date::today(), log);
+        let (_open, top) = target(root, &config.userdata)?;
+        subvolumes::bring(&top, &subvolumes.0, deleted, Date::today(), log);
     }
     Ok(())
 }

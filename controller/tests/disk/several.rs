@@ -136,7 +136,7 @@ fn a_disk_is_taken_only_where_the_configuration_says_so_and_nothing_of_ours_is_o
 #[test]
 fn a_disk_with_a_table_of_others_is_taken_and_set_up() {
     for make in ["label: dos\n,300M,7\n", "label: gpt\nsize=490M, name=theirs\n"] {
-        let disk = Loop::new(500 * MIB, 512);
+        let mut disk = Loop::new(500 * MIB, 512);
         let said = format!("printf '{make}' | sfdisk -q {}", disk.path.display());
         crate::common::run("sh", ["-c", &said].map(AsRef::as_ref));
         // A kernel that knows no such tables is told.
@@ -144,19 +144,22 @@ fn a_disk_with_a_table_of_others_is_taken_and_set_up() {
         let partition = disk.probe().partitions[0].path.clone().unwrap();
         sh("mkfs.ext4", "-q -L THESIS", &partition);
         let partitions = [("BOOTFS", "32M", "ext4"), ("SYSFS", "all", "btrfs")];
-        let toml = drives_toml(&format!("path = '{}'", disk.path.display()), &partitions);
-        let refused = plan(&drives(&toml), &[disk.probe()]);
+        let toml =
+            |disk: &Loop| drives_toml(&format!("path = '{}'", disk.path.display()), &partitions);
+        let refused = plan(&drives(&toml(&disk)), &[disk.probe()]);
         assert!(refused.is_err(), "{refused:?}");
-        let toml = toml.replacen("[[disk]]", "[[disk]]\ntake = true", 1);
-        let created = disk.apply(&disk.plan(&toml)).unwrap();
+        let toml = |disk: &Loop| toml(disk).replacen("[[disk]]", "[[disk]]\ntake = true", 1);
+        let mut taken = disk.plan(&toml(&disk));
+        // The kernel may not forget the partitions of this device: see there.
+        disk.reattach(512);
+        taken.disk = disk.path.clone();
+        let created = disk.apply(&taken).unwrap();
         disk.verify();
         assert_eq!(created.len(), 2);
         let now = disk.probe();
-        assert!(
-            now.partitions.iter().all(|p| p.is_ours() && p.content == Content::Blank),
-            "{now:?}"
-        );
-        assert_eq!(disk.plan(&toml).steps, [], "it is ours now");
+        let ours = now.partitions.iter().all(|p| p.is_ours() && p.content == Content::Blank);
+        assert!(ours, "{now:?}");
+        assert_eq!(disk.plan(&toml(&disk)).steps, [], "it is ours now");
     }
 }
 
@@ -205,7 +208,7 @@ fn a_partition_is_added_to_a_disk_that_is_in_use() {
     assert_eq!(created.iter().map(|new| new.role).collect::<Vec<_>>(), [Role::UserData]);
     let now = disk.probe();
     assert_eq!(now.partitions[..3], before);
-    let found = slots::find(std::slice::from_ref(&now), &[disk.path.clone()]).unwrap();
+    let found = slots::find(std::slice::from_ref(&now), std::slice::from_ref(&disk.path)).unwrap();
     assert_eq!(found.userdata.unwrap().filesystem, None);
     assert_eq!(disk.plan(&more).steps, []);
 }

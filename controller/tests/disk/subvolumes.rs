@@ -4,7 +4,7 @@ use std::{fs, path::Path, process::Command};
 
 use gse_controller::{
     clock::Date,
-    disk::subvolumes::{Wanted, bring},
+    disk::subvolumes,
     log::Log,
     mount::{MountFlags, Mounted},
 };
@@ -12,12 +12,20 @@ use gse_protocol::config::{Drives, drives::Role};
 
 use crate::common::{Loop, MIB, run, sh};
 
-/// What `drives.toml` says with these lines for USERDATAFS.
-fn wanted(lines: &str) -> Wanted {
+/// Brings the subvolumes of `top` to what `drives.toml` says with these lines for USERDATAFS.
+fn bring(top: &Path, lines: &str, today: Date) {
     let toml = format!(
         "[[disk]]\n[[disk.partition]]\nlabel = \"USERDATAFS\"\nsize = \"all\"\nfilesystem = \"btrfs\"\n{lines}\n"
     );
-    Wanted::of(Drives::parse(&toml).unwrap().partition(Role::UserData))
+    let drives = Drives::parse(&toml).unwrap();
+    let wanted = drives.partition(Role::UserData).unwrap();
+    subvolumes::bring(
+        top,
+        &wanted.subvolumes.0,
+        &wanted.deleted_subvolumes,
+        today,
+        &Log::console(),
+    );
 }
 
 fn names(top: &Path) -> Vec<String> {
@@ -51,21 +59,19 @@ fn subvolumes_are_made_limited_copied_and_deleted_as_the_configuration_says() {
     let day = |day: i64| Date::at(1_795_392_000 + day * 86_400);
 
     fs::write(top.join("@file"), "mine").unwrap();
-    let first = wanted(
-        "subvolumes = [\"@data\", { name = \"@home\", quota = \"20M\", snapshots = 2 }, \"@file\"]",
-    );
-    bring(top, &first, day(0), &log);
+    let first = "subvolumes = ['@data', '@home quota=20M snapshots=2', '@file']";
+    bring(top, first, day(0));
     assert_eq!(names(top), ["@data", "@file", "@home", "@home.2026-11-23"]);
     assert_eq!(fs::read_to_string(top.join("@file")).unwrap(), "mine");
     fs::write(top.join("@home/thesis"), "chapter 1").unwrap();
     // The same day has one snapshot.
-    bring(top, &first, day(0), &log);
+    bring(top, first, day(0));
     assert!(!top.join("@home.2026-11-23/thesis").exists());
     assert!(fits(&top.join("@home"), 5) && !fits(&top.join("@home"), 30));
     assert!(fits(&top.join("@data"), 30), "only what has a quota is limited");
 
     for next in 1..4 {
-        bring(top, &first, day(next), &log);
+        bring(top, first, day(next));
     }
     assert_eq!(names(top), ["@data", "@file", "@home", "@home.2026-11-25", "@home.2026-11-26"]);
     let old = top.join("@home.2026-11-25/thesis");
@@ -73,10 +79,10 @@ fn subvolumes_are_made_limited_copied_and_deleted_as_the_configuration_says() {
     assert!(fs::write(&old, "changed").is_err(), "snapshots are read-only");
 
     // A larger quota, none at all, and what is not asked for any more.
-    bring(top, &wanted("subvolumes = [{ name = \"@home\", quota = \"60M\" }]"), day(4), &log);
+    bring(top, "subvolumes = ['@home quota=60M']", day(4));
     assert!(fits(&top.join("@home"), 30));
     assert_eq!(names(top), ["@data", "@file", "@home", "@home.2026-11-25", "@home.2026-11-26"]);
-    bring(top, &wanted("subvolumes = [\"@home\"]"), day(4), &log);
+    bring(top, "subvolumes = ['@home']", day(4));
     assert!(fits(&top.join("@home"), 80));
 
     run(
@@ -87,14 +93,13 @@ fn subvolumes_are_made_limited_copied_and_deleted_as_the_configuration_says() {
             .chain([top.join("@data/inner").as_os_str()]),
     );
     fs::create_dir(top.join("folder")).unwrap();
-    let gone = wanted(
-        "subvolumes = [\"@home\"]\ndeleted_subvolumes = [\"@data\", \"@home.2026-11-25\", \"folder\", \"@none\"]",
-    );
+    let gone = "subvolumes = ['@home']
+\
+                deleted_subvolumes = ['@data', '@home.2026-11-25', 'folder', '@none']";
     for _ in 0..2 {
-        bring(top, &gone, day(4), &log);
+        bring(top, gone, day(4));
         assert_eq!(names(top), ["@file", "@home", "@home.2026-11-26", "folder"]);
     }
     assert_eq!(fs::read_to_string(top.join("@home/thesis")).unwrap(), "chapter 1");
     mounted.unmount().unwrap();
-    sh("btrfs", "check --readonly", &disk.path);
 }

@@ -1,14 +1,19 @@
 //! `controller/boot.toml`: update, health and rescue policy.
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
-use super::{Error, drives::Size, health::Health, memory::Memory};
+use super::{Error, health::Health, memory::Memory};
 use crate::release::is_safe_path;
 
 /// The whole file; every key has a default.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Boot {
+    /// The logs of how many starts BOOTFS keeps, and of as many that failed. 0: none.
+    pub keep_logs: u32,
+    /// Names of EFI boot entries, in which `*` and `?` are wild. Entries that fit the first come first, and so on; the
+    /// others stay behind them as they are.
+    pub boot_order: Vec<String>,
     /// When and how a new release is installed.
     pub update: Update,
     /// How a system shows that it is healthy.
@@ -17,14 +22,25 @@ pub struct Boot {
     pub rescue: Rescue,
     /// The real system's first process.
     pub init: Init,
-    /// What BOOTFS keeps of each start.
-    pub logs: Logs,
-    /// What is set in the machine's firmware.
-    pub firmware: Firmware,
     /// Whether all systems are to be made new.
     pub wipe: Wipe,
     /// When a system runs from memory.
     pub memory: Memory,
+}
+
+impl Default for Boot {
+    fn default() -> Self {
+        Self {
+            keep_logs: 8,
+            boot_order: Vec::new(),
+            update: Update::default(),
+            health: Health::default(),
+            rescue: Rescue::default(),
+            init: Init::default(),
+            wipe: Wipe::default(),
+            memory: Memory::default(),
+        }
+    }
 }
 
 /// When and how a new release is installed.
@@ -116,31 +132,6 @@ impl Default for Init {
     }
 }
 
-/// What BOOTFS keeps of each start.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Logs {
-    /// The logs of how many starts are kept, and of as many that failed. 0: none.
-    pub keep: u32,
-    /// The most that one of them takes: of a longer one the end is kept.
-    pub size: Size,
-}
-
-impl Default for Logs {
-    fn default() -> Self {
-        Self { keep: 8, size: Size(256 << 10) }
-    }
-}
-
-/// What is set in the machine's firmware.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Firmware {
-    /// Names of EFI boot entries, in which `*` and `?` are wild. Entries that fit the first come first, and so on; the
-    /// others stay behind them as they are.
-    pub boot_order: Vec<String>,
-}
-
 /// "Wipe the whole setup and start new."
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -161,10 +152,10 @@ impl Boot {
             return Err(Error::new(FILE, message).in_line_of(text, hash));
         }
         boot.health.check(FILE, text)?;
-        // They are held in memory, and BOOTFS has kernels to hold.
-        if boot.logs.keep > 100 || !((4 << 10)..=(4 << 20)).contains(&boot.logs.size.0) {
-            let error = Error::new(FILE, "logs: at most 100 are kept, of 4K to 4M each");
-            return Err(error.in_line_of(text, "[logs]"));
+        // BOOTFS has kernels to hold.
+        if boot.keep_logs > 100 {
+            let error = Error::new(FILE, "keep_logs is at most 100");
+            return Err(error.in_line_of(text, "keep_logs"));
         }
         if let Some(token) =
             boot.wipe.token.as_ref().filter(|t| !is_safe_path(t, 1) || t.len() > 64)

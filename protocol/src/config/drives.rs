@@ -2,10 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use serde::{
-    Deserialize, Deserializer, Serialize,
-    de::{self, MapAccess, value::MapAccessDeserializer},
-};
+use serde::{Deserialize, Serialize};
 
 use super::Error;
 
@@ -73,16 +70,22 @@ pub struct Partition {
     pub mkfs_options: Vec<String>,
     /// With btrfs: subvolumes beside `@`, such as `@home`.
     #[serde(default)]
-    pub subvolumes: Vec<Subvolume>,
+    pub subvolumes: Subvolumes,
     /// With btrfs, of USERDATAFS: subvolumes that are to be gone, with all that is in them.
     #[serde(default)]
     pub deleted_subvolumes: Vec<String>,
     /// Its flags in the partition table, instead of those that it has.
-    pub flags: Option<Vec<Flag>>,
+    #[serde(default)]
+    pub flags: Flags,
 }
 
-/// A subvolume of btrfs: a name alone, or a table with more.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+/// Subvolumes of btrfs, each written as its name and what else there is to say: `@home quota=50G snapshots=7`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(try_from = "Vec<String>", into = "Vec<String>")]
+pub struct Subvolumes(pub Vec<Subvolume>);
+
+/// One of them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Subvolume {
     /// Its name at the top of the filesystem.
     pub name: String,
@@ -92,74 +95,74 @@ pub struct Subvolume {
     pub snapshots: u32,
 }
 
-impl<'de> Deserialize<'de> for Subvolume {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct Table {
-            name: String,
-            #[serde(default)]
-            quota: Option<Size>,
-            #[serde(default)]
-            snapshots: u32,
+impl TryFrom<Vec<String>> for Subvolumes {
+    type Error = String;
+
+    fn try_from(all: Vec<String>) -> Result<Self, String> {
+        let mut subvolumes = Vec::new();
+        for text in all {
+            subvolumes.push(text.parse()?);
         }
-        struct Visitor;
-        impl<'de> de::Visitor<'de> for Visitor {
-            type Value = Subvolume;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a name such as \"@home\", or { name = \"@home\", quota = \"20G\" }")
-            }
-
-            fn visit_str<E>(self, name: &str) -> Result<Subvolume, E> {
-                Ok(Subvolume { name: name.to_owned(), ..Subvolume::default() })
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Subvolume, A::Error> {
-                let Table { name, quota, snapshots } =
-                    Table::deserialize(MapAccessDeserializer::new(map))?;
-                Ok(Subvolume { name, quota, snapshots })
-            }
-        }
-        deserializer.deserialize_any(Visitor)
+        Ok(Self(subvolumes))
     }
 }
 
-/// A flag of a partition in a GUID partition table: UEFI specification 2.10, section 5.3.3, and for the upper ones
+impl From<Subvolumes> for Vec<String> {
+    fn from(all: Subvolumes) -> Self {
+        all.0.iter().map(ToString::to_string).collect()
+    }
+}
+
+impl FromStr for Subvolume {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut words = text.split_whitespace();
+        let name = words.next().unwrap_or_default().to_owned();
+        let mut subvolume = Self { name, ..Self::default() };
+        for word in words {
+            let wrong = || format!("{word:?} is neither quota=50G nor snapshots=7");
+            match word.split_once('=') {
+                Some(("quota", size)) => subvolume.quota = Some(size.parse()?),
+                Some(("snapshots", days)) => {
+                    subvolume.snapshots = days.parse().map_err(|_| wrong())?;
+                }
+                _ => return Err(wrong()),
+            }
+        }
+        Ok(subvolume)
+    }
+}
+
+impl fmt::Display for Subvolume {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} snapshots={}", self.name, self.snapshots)?;
+        self.quota.map_or(Ok(()), |size| write!(f, " quota={}", size.0))
+    }
+}
+
+/// The attributes of a partition in a GUID partition table, bit by bit; none where they are left alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(try_from = "Vec<String>")]
+pub struct Flags(pub Option<u64>);
+
+/// UEFI specification 2.10, section 5.3.3, and for the upper ones
 /// <https://uapi-group.org/specifications/specs/discoverable_partitions_specification/>.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Flag {
-    /// The platform needs it.
-    Required,
-    /// Firmware does not read it.
-    NoBlockIo,
-    /// A boot loader for BIOS starts from it.
-    LegacyBoot,
-    /// Who mounts partitions by themselves mounts it read-only.
-    ReadOnly,
-    /// They do not mount it.
-    NoAuto,
-}
+const FLAGS: [(&str, u32); 5] =
+    [("required", 0), ("no-block-io", 1), ("legacy-boot", 2), ("read-only", 60), ("no-auto", 63)];
 
-impl Flag {
-    /// Its bit in the attributes of the partition's entry.
-    pub fn bit(self) -> u64 {
-        match self {
-            Self::Required => 1,
-            Self::NoBlockIo => 1 << 1,
-            Self::LegacyBoot => 1 << 2,
-            Self::ReadOnly => 1 << 60,
-            Self::NoAuto => 1 << 63,
+impl TryFrom<Vec<String>> for Flags {
+    type Error = String;
+
+    fn try_from(words: Vec<String>) -> Result<Self, String> {
+        let mut bits = 0;
+        for word in words {
+            let known = FLAGS.iter().find(|(name, _)| *name == word);
+            let names = || FLAGS.map(|(name, _)| name).join(", ");
+            let (_, bit) = known.ok_or_else(|| format!("{word:?} is none of {}", names()))?;
+            bits |= 1 << bit;
         }
-    }
-}
-
-impl Partition {
-    /// The attributes of its entry in the table; none where the configuration leaves them alone.
-    pub fn attributes(&self) -> Option<u64> {
-        let flags = self.flags.as_ref()?;
-        Some(flags.iter().fold(0, |bits, flag| bits | flag.bit()))
+        Ok(Self(Some(bits)))
     }
 }
 
@@ -348,7 +351,7 @@ impl Partition {
     /// A word of the entry, and what is wrong with it.
     fn check_subvolumes(&self) -> Result<(), (&str, String)> {
         let label = self.label.label();
-        let names = || self.subvolumes.iter().map(|s| &s.name).chain(&self.deleted_subvolumes);
+        let names = || self.subvolumes.0.iter().map(|s| &s.name).chain(&self.deleted_subvolumes);
         if self.filesystem != Filesystem::Btrfs && names().next().is_some() {
             return Err((label, format!("{label} has subvolumes, but is not btrfs")));
         }
@@ -357,7 +360,7 @@ impl Partition {
                 && name != "@"
                 && name.len() <= 240
                 && !name.starts_with('.')
-                && !name.contains(|c: char| c == '/' || c.is_control())
+                && !name.contains(|c: char| c == '/' || c.is_whitespace() || c.is_control())
         };
         for (nth, name) in names().enumerate() {
             if !name_ok(name) {
@@ -367,7 +370,7 @@ impl Partition {
                 return Err((name, format!("subvolume {name:?} is there twice")));
             }
         }
-        let more = self.subvolumes.iter().find(|s| s.quota.is_some() || s.snapshots > 0);
+        let more = self.subvolumes.0.iter().find(|s| s.quota.is_some() || s.snapshots > 0);
         let more = more.map(|s| &s.name).or(self.deleted_subvolumes.first());
         match more {
             Some(name) if self.label != Role::UserData => Err((

@@ -18,8 +18,10 @@ pub struct Mounts {
     pub bind: Vec<Bind>,
     /// Directories of the image that can be written to, over it.
     pub overlay: Vec<Overlay>,
-    /// Directories of file servers.
-    pub nfs: Vec<Nfs>,
+    /// Directories of file servers: `from` is `SERVER:/DIRECTORY`, with an IPv6 address in brackets.
+    pub nfs: Vec<Bind>,
+    /// Seconds that file servers may take.
+    pub nfs_timeout: u32,
 }
 
 impl Default for Mounts {
@@ -42,6 +44,7 @@ impl Default for Mounts {
             bind: Vec::new(),
             overlay: Vec::new(),
             nfs: Vec::new(),
+            nfs_timeout: 10,
         }
     }
 }
@@ -127,34 +130,12 @@ pub struct Overlay {
     pub work: String,
 }
 
-/// A directory of a file server.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Nfs {
-    /// `SERVER:/DIRECTORY`; an IPv6 address is in brackets.
-    pub from: String,
-    /// Absolute path in the system.
-    pub to: String,
-    /// Words as mount(8) takes them, with commas between them.
-    #[serde(default)]
-    pub options: String,
-    /// Seconds that its server may take.
-    #[serde(default = "ten")]
-    pub timeout: u32,
-}
-
-fn ten() -> u32 {
-    10
-}
-
-impl Nfs {
-    /// The server's name or address, and the directory there.
-    pub fn server(&self) -> Option<(&str, &str)> {
-        let (server, directory) = self.from.rsplit_once(":/")?;
-        let directory = self.from.get(self.from.len() - directory.len() - 1..)?;
-        let server = server.strip_prefix('[').and_then(|s| s.strip_suffix(']')).unwrap_or(server);
-        (!server.is_empty()).then_some((server, directory))
-    }
+/// The name or address of the server in `SERVER:/DIRECTORY`.
+pub fn nfs_server(from: &str) -> Option<&str> {
+    let (server, _) = from.rsplit_once(":/")?;
+    let server = server.strip_prefix('[').and_then(|s| s.strip_suffix(']')).unwrap_or(server);
+    let plain = !from.contains(|c: char| c.is_whitespace() || c.is_control());
+    (plain && !server.is_empty()).then_some(server)
 }
 
 impl Mounts {
@@ -162,58 +143,53 @@ impl Mounts {
     pub fn parse(text: &str) -> Result<Self, Error> {
         const FILE: &str = "controller/mounts.toml";
         let mounts: Self = super::parse(FILE, text)?;
-        let targets = mounts.tmpfs.iter().map(|t| &t.path).chain(mounts.bind.iter().map(|b| &b.to));
-        let overlays = mounts.overlay.iter().flat_map(|o| [&o.lower, &o.upper, &o.work]);
-        let nfs = mounts.nfs.iter().map(|n| &n.to);
-        for path in targets.chain(overlays).chain(nfs).chain([&mounts.userdata]) {
+        let Some((value, message)) = mounts.mistake() else { return Ok(mounts) };
+        let mut error = Error::new(FILE, message).in_line_of(text, value);
+        error.suggestion = near(value, FLAGS).filter(|near| *near != value).map(str::to_owned);
+        Err(error)
+    }
+
+    /// A value that is wrong, and what is wrong with it.
+    fn mistake(&self) -> Option<(&str, String)> {
+        let binds = self.bind.iter().chain(&self.nfs);
+        let targets = self.tmpfs.iter().map(|t| &t.path).chain(binds.clone().map(|b| &b.to));
+        let overlays = self.overlay.iter().flat_map(|o| [&o.lower, &o.upper, &o.work]);
+        for path in targets.chain(overlays).chain([&self.userdata]) {
             if !path.strip_prefix('/').is_some_and(is_below) {
-                let message = format!("{path:?} is no absolute path like /var/log");
-                return Err(Error::new(FILE, message).in_line_of(text, path));
+                return Some((path, format!("{path:?} is no absolute path like /var/log")));
             }
         }
-        for bind in &mounts.bind {
-            let from = &bind.from;
+        for Bind { from, options, .. } in &self.bind {
             if !is_below(from.strip_prefix('/').unwrap_or(from)) {
                 let message =
                     format!("{from:?} is neither a path below USERDATAFS nor an absolute one");
-                return Err(Error::new(FILE, message).in_line_of(text, from));
+                return Some((from, message));
             }
-            let mut words = bind.options.split(',').filter(|word| !word.is_empty());
+            let mut words = options.split(',').filter(|word| !word.is_empty());
             if let Some(bad) = words.find(|word| !FLAGS.contains(word)) {
-                let message = format!("a bind has no option {bad:?}");
-                let mut error = Error::new(FILE, message).in_line_of(text, bad);
-                error.suggestion = near(bad, FLAGS).map(str::to_owned);
-                return Err(error);
+                return Some((bad, format!("a bind has no option {bad:?}")));
             }
         }
-        for nfs in &mounts.nfs {
-            let wrong = |value: &str, message: String| {
-                Err(Error::new(FILE, message).in_line_of(text, value))
-            };
-            let from = &nfs.from;
-            if nfs.server().is_none()
-                || from.contains(|c: char| c.is_whitespace() || c.is_control())
-            {
-                return wrong(from, format!("{from:?} is no directory of a server like nas:/home"));
-            }
-            if !(1..=600).contains(&nfs.timeout) {
-                return wrong("timeout", "a server may take 1 to 600 seconds".to_owned());
+        for Bind { from, .. } in &self.nfs {
+            if nfs_server(from).is_none() {
+                let message = format!("{from:?} is no directory of a server like nas:/home");
+                return Some((from, message));
             }
         }
-        let options = mounts.nfs.iter().map(|n| &n.options).chain([&mounts.userdata_options]);
-        for options in options {
-            if options.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        for options in self.nfs.iter().map(|nfs| &nfs.options).chain([&self.userdata_options]) {
+            if options.contains(char::is_whitespace) {
                 let message = format!("{options:?} has blanks: options have commas between them");
-                return Err(Error::new(FILE, message).in_line_of(text, options));
+                return Some((options, message));
             }
         }
-        for archive in mounts.tmpfs.iter().filter_map(|t| t.archive.as_ref()) {
+        for archive in self.tmpfs.iter().filter_map(|tmpfs| tmpfs.archive.as_ref()) {
             if !is_below(archive) || !archive.ends_with(".tar.zst") {
                 let message = format!("{archive:?} is no archive on BOOTFS like etc.tar.zst");
-                return Err(Error::new(FILE, message).in_line_of(text, archive));
+                return Some((archive, message));
             }
         }
-        Ok(mounts)
+        (!(1..=600).contains(&self.nfs_timeout))
+            .then(|| ("nfs_timeout", "a file server may take 1 to 600 seconds".to_owned()))
     }
 
     /// These, and after them those that the file `links` has in its short form.

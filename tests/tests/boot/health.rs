@@ -44,8 +44,8 @@ fn a_startup_that_hangs_is_ended_and_was_never_up() {
     let record = cycle(&disk);
     assert!(record.contains("state = \"open\"") && record.contains("tries = 1"), "{record}");
     let boot = disk::mount(&disk, 1);
-    assert!(boot.text("gse/logs/000001-started.log").starts_with("started\nboot id: "));
-    let failed = boot.text("gse/logs/000002-failed.log");
+    assert!(boot.text("gse/logs/00000001-started.log").starts_with("started\nboot id: "));
+    let failed = boot.text("gse/logs/00000002-failed.log");
     assert!(failed.starts_with("failed: this system was not up after 4 s\n"), "{failed}");
     assert!(failed.contains("] gse: starting version 1 from /dev/vda2\n"), "{failed}");
 }

@@ -67,13 +67,14 @@ optional = true
 label = "USERDATAFS"
 size = "all"
 filesystem = "btrfs"
-subvolumes = [{ name = "@work", quota = "20M", snapshots = 2 }]
+subvolumes = ["@work quota=20M snapshots=2"]
 "#;
 
 fn mounts(nfs: u16, silent: u16) -> String {
     format!(
         r#"
 userdata_options = "compress=zstd"
+nfs_timeout = 30
 [[tmpfs]]
 path = "/etc"
 keep = true
@@ -99,12 +100,10 @@ work = "/tmp/opt/work"
 from = "10.0.2.2:/home"
 to = "/home"
 options = "noatime,port={nfs}"
-timeout = 600
 [[nfs]]
 from = "10.0.2.2:/never"
 to = "/never"
 options = "port={silent}"
-timeout = 2
 "#
     )
 }
@@ -168,7 +167,7 @@ fn everything_that_a_lab_mounts_is_there_and_what_fails_holds_nothing_up() {
     });
     lab.write_config("controller/drives.toml", DRIVES).unwrap();
     lab.write_config("controller/mounts.toml", &mounts(server.port(), silent_port)).unwrap();
-    lab.write_config("controller/boot.toml", "[logs]\nkeep = 2\n").unwrap();
+    lab.write_config("controller/boot.toml", "keep_logs = 2\n").unwrap();
     lab.run(|c| {
         c.arg(format!("--build-controller={}", lab.kernel().modules.display()))
             .arg(format!("--config={}", lab.config().display()))
@@ -193,7 +192,7 @@ fn everything_that_a_lab_mounts_is_there_and_what_fails_holds_nothing_up() {
         "saw that /tmp is full",
         "saw that /var/log has room",
         "saw /opt/own changed",
-        "/never is not mounted from 10.0.2.2:/never: no answer within 2 s",
+        "/never is not mounted from 10.0.2.2:/never: no answer within 30 s",
     ];
     let machine = boot(&lab, &[&system], 1, "bootetc=1");
     saw(&machine, &always);
@@ -247,7 +246,7 @@ fn everything_that_a_lab_mounts_is_there_and_what_fails_holds_nothing_up() {
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     logs.sort();
-    assert_eq!(logs, ["000002-started.log", "000003-started.log"]);
-    let log = boot.text("gse/logs/000003-started.log");
+    assert_eq!(logs, ["00000002-started.log", "00000003-started.log"]);
+    let log = boot.text("gse/logs/00000003-started.log");
     assert!(log.contains("\"phases\": [") && log.contains("gse: /never is not mounted"), "{log}");
 }
