@@ -123,7 +123,7 @@ impl Machine {
     fn report(&self, fallback: Option<Fallback>) {
         let backup = fallback.is_some().then(|| Backup {
             device: self.device(),
-            filesystem: self.filesystem,
+            filesystem: Some(self.filesystem),
             version: "0.9".to_owned(),
             serial: 9,
             state: Some(CycleState::Closed),

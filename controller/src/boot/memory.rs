@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     console::{self, Input},
+    disk::choose::ChoiceError,
     mount::{self, MountFlags, READY},
     report::BootReport,
     switch_root::check_init,
@@ -61,6 +62,10 @@ impl Choice {
         let may = policy.run == RunFromMemory::Ask && !installed;
         if !must && !may {
             return Ok(Self(None));
+        }
+        if no_disk {
+            // It may be one whose driver is missing.
+            machine.log.warn(ChoiceError::NoDisks);
         }
         let prepared = prepare(machine, config, server);
         if must {

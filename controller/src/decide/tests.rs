@@ -88,6 +88,41 @@ fn the_only_slot_is_not_given_up_for_an_update() {
 }
 
 #[test]
+fn an_order_to_wipe_is_an_installation_first_and_waits_for_a_release() {
+    let ordered = |offered| {
+        let mut facts = facts(vec![slot(Role::System, system(3, Cycle::Closed)), blank()], offered);
+        facts.slots[0].session.stale = true;
+        facts
+    };
+    let never = Policy { clone: false, ..policy(boot::Policy::Never) };
+    // The same release again, whatever the policy; an older one or one that failed here is not good enough.
+    let install = Next::Do(Step::Format(SlotId(1)), Cause::Wipe);
+    assert_eq!(next(&ordered(3), &never), install);
+    let boots = |facts: &Facts| matches!(next(facts, &never), Next::Boot(SlotId(0), _));
+    assert!(boots(&ordered(2)));
+    let mut refused = ordered(4);
+    refused.slots[0].refused.insert(Serial(4));
+    assert!(boots(&refused) && wipe::waits(&refused));
+    assert!(boots(&Facts { offer: None, ..ordered(3) }));
+
+    // What was made before goes when the new system stands, with or without a server.
+    let mut made = ordered(3);
+    for step in [Step::Format(SlotId(1)), Step::Install(SlotId(1))] {
+        made.apply(step);
+    }
+    made.offer = None;
+    let mut steps = Vec::new();
+    while let Next::Do(step, _) = next(&made, &never) {
+        made.apply(step);
+        steps.push(step);
+    }
+    let old = SlotId(0);
+    let removed = [Step::Relabel(old, Role::Deprived), Step::Format(old)];
+    assert!(steps.ends_with(&removed), "{steps:?}");
+    assert!(!wipe::waits(&made));
+}
+
+#[test]
 fn a_last_resort_that_fails_again_and_again_is_announced() {
     for (tries, expected) in [(1, false), (2, false), (3, true)] {
         let Content::System(image) = system(1, Cycle::Open) else { panic!() };

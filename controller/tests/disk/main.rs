@@ -3,6 +3,7 @@
 
 mod common;
 mod filesystems;
+mod kernels;
 mod partitions;
 mod planning;
 mod several;

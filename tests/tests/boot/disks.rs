@@ -26,6 +26,7 @@ fn rescues(lab: &Lab, disks: &[&Disk], sentence: &str) {
 fn lab(dir: &Path) -> Lab {
     let lab = small::unbuilt(dir, gse_qemu::fixtures::Flavour::Cloud, gse_qemu::Filesystem::Ext4);
     prepend(&lab, "controller/drives.toml", "timeout = 2");
+    lab.write_config("controller/boot.toml", "[memory]\nrun = \"never\"\n").unwrap();
     lab.build_controller().unwrap();
     lab
 }

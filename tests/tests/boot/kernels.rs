@@ -74,7 +74,6 @@ fn entries(disk: &Disk) -> Vec<String> {
 fn publish(lab: &Lab, version: &str, initramfs: &Path) {
     let tree = lab.dir().join("trees").join(version);
     small::tree(&tree, version);
-    fs::create_dir_all(tree.join("proc")).unwrap();
     lab.run(|gse| {
         gse.arg(format!("--archive={}", tree.display()))
             .arg(format!("--version={version}"))
@@ -98,6 +97,7 @@ fn a_kernel_of_a_release_is_tried_and_one_that_does_not_come_up_gives_way() {
         format!("[[disk]]\nmatch.path = \"/dev/vda\"\n{}{}", slot("SYSFS"), slot("BACKUPFS"));
     lab.write_config("controller/drives.toml", &drives).unwrap();
     lab.build_controller().unwrap();
+    lab.publish_config().unwrap();
     publish(&lab, "1", &lab.initramfs());
     let disk = bootable(&lab);
     let start = || {
@@ -106,10 +106,19 @@ fn a_kernel_of_a_release_is_tried_and_one_that_does_not_come_up_gives_way() {
     };
 
     let machine = start();
-    machine.shows(&["gse.note=first", "putting the kernel of version 1 on BOOTFS", "restarting"]);
+    machine.shows(&[
+        "gse.note=first",
+        "configuration 1 fetched",
+        "putting the kernel of version 1 on BOOTFS",
+        "restarting",
+    ]);
     machine.shows(&["gse.note=first gse.kernel=1", &banner("1"), "this system is closed"]);
     assert_eq!(machine.ends(), Exit::Shutdown);
     assert_eq!(entries(&disk), ["gse-1.conf", "gse.conf"]);
+    // The configuration is kept there as on any other BOOTFS.
+    assert_eq!(machine.console.text().matches("configuration 1 fetched").count(), 1);
+    let server = lab.server().unwrap().url_for_machines();
+    assert_eq!(mtools("mtype", &disk.image, &["::/gse/servers"]), format!("{server}\n"));
 
     // An initramfs that holds nothing: the kernel panics, and restarts the machine, as often as it is tried.
     let broken = dir.path().join("broken.img");

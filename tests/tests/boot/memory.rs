@@ -20,7 +20,7 @@ fn a_machine_runs_from_memory_where_it_has_no_disk_or_a_person_says_so() {
 
     // No disk: nobody is asked. `gse.diskless` has it not even wait for one.
     let machine = lab.machine().append("gse.diskless").start().unwrap();
-    machine.shows(&[needs, "MiB to run from memory; "]);
+    machine.shows(&["this machine has no disk", needs, "MiB to run from memory; "]);
     machine.shows(&in_memory);
     machine.shows(&[&banner("1"), "this system is up", "this system is closed"]);
     assert_eq!(machine.ends(), Exit::Shutdown);

@@ -62,6 +62,18 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         recorded: |lab, disk| boots(lab, disk, &["cloning version 1", &banner(VERSION)]),
     },
     Scenario {
+        name: "wipe",
+        configure: |_| {},
+        before: |lab, disk| {
+            boots(lab, disk, &[&banner(VERSION)]);
+            lab.write_config("controller/boot.toml", "[wipe]\ntoken = \"spring\"\n").unwrap();
+            lab.publish_config().unwrap();
+        },
+        recorded: |lab, disk| {
+            boots(lab, disk, &["wipe.token", "installing ", "becomes DEPRIVED", &banner(VERSION)]);
+        },
+    },
+    Scenario {
         name: "fallback",
         configure: |_| {},
         before: |lab, disk| {
