@@ -170,10 +170,14 @@ pub struct Cli {
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
 
+    /// Show what differs between two published versions, and what machines fetch for it
+    #[arg(long, value_names = ["OLD", "NEW"], num_args = 2, group = "action")]
+    pub diff: Option<Vec<String>>,
+
     /// Check an image, index, release or configuration against a key
     #[arg(long, value_name = "FILE", group = "action")]
     pub verify: Option<PathBuf>,
-    /// With --verify: the public key; with --archive: an older one that signed the last release
+    /// With --verify and --diff: the public key; with --archive: an older one that signed the last release
     #[arg(long, value_name = "FILE")]
     pub r#pub: Option<PathBuf>,
 

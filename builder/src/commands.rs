@@ -6,8 +6,8 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use anyhow::Context as _;
-use gse_protocol::sign::Claim;
+use anyhow::{Context as _, bail};
+use gse_protocol::sign::{Claim, Keys};
 use indicatif::{BinaryBytes, HumanCount};
 use serde::Serialize;
 
@@ -16,6 +16,7 @@ use crate::{
     cli::Cli,
     keys::{self, SecretKey},
     password,
+    patch::{self, Difference, Image},
     progress::Progress,
     publish, serve, verify,
 };
@@ -88,6 +89,19 @@ pub fn verify(cli: &Cli, file: &Path) -> anyhow::Result<()> {
         "{}: {kind} with serial {serial}, signed by key {key}: {details}",
         file.display()
     ))
+}
+
+/// `--diff OLD NEW [--name=N] [--dist=DIR] [--pub=FILE]`
+pub fn diff(cli: &Cli, versions: &[String]) -> anyhow::Result<()> {
+    let [old, new] = versions else { bail!("--diff needs two versions") };
+    let public = cli.r#pub.clone().unwrap_or_else(|| keys::public_file(&cli.key));
+    let keys = Keys(vec![keys::load_public(&public)?]);
+    let open = |version: &str| {
+        let folder = cli.dist.join("images").join(format!("{}-{version}", cli.name));
+        Ok::<_, patch::ImageError>(Image::open(&folder, &keys)?.index)
+    };
+    let difference = Difference::new(&open(old)?, &open(new)?);
+    if cli.json { print_json(&difference) } else { print_line(&difference.to_string()) }
 }
 
 /// `--check-config[=CONFIG.D]`

@@ -34,6 +34,9 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
     if let Some(tree) = &cli.archive {
         return commands::archive(cli, tree);
     }
+    if let Some(versions) = &cli.diff {
+        return commands::diff(cli, versions);
+    }
     if let Some(file) = &cli.verify {
         return commands::verify(cli, file);
     }

@@ -19,7 +19,7 @@ use common::{
     tree,
 };
 use gse_controller::install::{
-    FileSource, InstallError, Limits, LocalTree, Plan, Report, Seed, Sources, install, make,
+    FileSource, FrameSources, InstallError, Limits, LocalTree, Plan, Report, Seed, install, make,
 };
 use gse_protocol::Index;
 
@@ -82,7 +82,8 @@ fn update(
     let costs = plan.costs();
     let root = File::open(target).unwrap();
     let mut image = image_file(new);
-    let sources = Sources { patch: None, image: if with_image { Some(&mut image) } else { None } };
+    let sources =
+        FrameSources { patch: None, image: if with_image { Some(&mut image) } else { None } };
     let report = make(&plan, sources, root.as_fd(), &|_, _| {}, &Limits::default())?;
     assert_eq!(report.bytes, costs.local.bytes + costs.image.bytes);
     if report.damaged.files == 0 {

@@ -15,7 +15,7 @@ use crate::{
     },
     facts::{Facts, Life, Refused, System},
     fetch::{RemoteImage, Retry},
-    install::{self, Limits, LocalTree, Patch, Plan, Seed, Sources},
+    install::{self, FrameSources, Limits, LocalTree, Patch, Plan, Seed},
     log::reason,
 };
 
@@ -80,7 +80,7 @@ pub(super) fn install(
     let mut image = remote(machine, server, &chosen.release.image.path, chosen.release.image.size);
     let progress = |done, total| log.progress("installing", done, total);
     let sources =
-        Sources { patch: patch_file.as_mut().map(|file| file as _), image: Some(&mut image) };
+        FrameSources { patch: patch_file.as_mut().map(|file| file as _), image: Some(&mut image) };
     let report = install::make(&plan, sources, directory.as_fd(), &progress, &Limits::default())?;
     log.debug(format_args!("{report:?}"));
     if let Some(why) = &report.no_patches {
