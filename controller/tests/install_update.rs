@@ -172,11 +172,11 @@ fn files_of_the_same_filesystem_share_their_blocks_and_are_checked_all_the_same(
         let image = pack::pack(&old, 50_000);
         let installed = Installed::at(&image, tempfile::tempdir().unwrap(), installed);
         rustix::fs::syncfs(File::open(disk.path()).unwrap()).unwrap();
-        let free = || rustix::fs::statvfs(&disk.path()).unwrap().f_bfree;
+        let free = || rustix::fs::statvfs(disk.path()).unwrap().f_bfree;
         let before = free();
         let target = folder("target");
         update(&image, &[installed.seed()], &target, false).unwrap();
-        let used = (before - free()) * rustix::fs::statvfs(&disk.path()).unwrap().f_frsize;
+        let used = (before - free()) * rustix::fs::statvfs(disk.path()).unwrap().f_frsize;
         assert!(used < 2_000_000, "{filesystem}: {used} bytes were used for a copy");
         tree::assert_same(&old, &target);
 

@@ -76,7 +76,7 @@ impl Work<'_> {
         let plan = self.plan;
         let mut contents = Contents::default();
         let mut missing = self.copy(flusher, meter, &mut contents)?;
-        match (plan.from_patch(), sources.patch) {
+        match (plan.of_patch(), sources.patch) {
             (Some(wanted), Some(patch)) => {
                 let failed = match self.unpack(&wanted, patch, flusher, meter, &mut contents) {
                     Err(why) if why.is_of_source() => {
@@ -99,7 +99,7 @@ impl Work<'_> {
             _ if missing.is_empty() => {}
             None => return Err(InstallError::Damaged(contents.damaged)),
             Some(image) => {
-                let wanted = plan.from_image(&missing);
+                let wanted = plan.of_image(&missing);
                 self.unpack(&wanted, image, flusher, meter, &mut contents)?;
             }
         }
