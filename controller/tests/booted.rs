@@ -123,7 +123,7 @@ impl Machine {
     fn report(&self, fallback: Option<Fallback>) {
         let backup = fallback.is_some().then(|| Backup {
             device: self.device(),
-            filesystem: Some(self.filesystem),
+            filesystem: self.filesystem,
             version: "0.9".to_owned(),
             serial: 9,
             state: Some(CycleState::Closed),
@@ -131,7 +131,7 @@ impl Machine {
         let report = BootReport {
             label: "SYSFS".to_owned(),
             device: self.device(),
-            filesystem: self.filesystem,
+            filesystem: Some(self.filesystem),
             version: "1".to_owned(),
             serial: 1,
             config_serial: 5,

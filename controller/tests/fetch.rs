@@ -10,7 +10,7 @@ use std::{
     os::fd::AsFd as _,
     sync::{Arc, Mutex, mpsc},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use common::{
@@ -25,7 +25,7 @@ use gse_controller::{
         Client, ConfigError, FetchError, Patience, Problem, RemoteImage, Retry, choose,
         newer_config,
     },
-    install::{InstallError, Limits, Report, install},
+    install::{FrameSources, InstallError, Limits, LocalTree, Plan, Report, Seed, install, make},
     log::Log,
 };
 use gse_protocol::{
@@ -123,7 +123,7 @@ mod ranges {
 
     fn open(answer: Answer, from: u64) -> Result<(Vec<u8>, Option<u64>), FetchError> {
         let server = Server::new(&[("file", b"0123456789")], move |_| answer.clone());
-        let mut part = client().open_range(&format!("{}file", server.url()), from)?;
+        let mut part = client().open_range(&format!("{}file", server.url()), from, None)?;
         let mut bytes = Vec::new();
         part.stream.read_to_end(&mut bytes).unwrap();
         assert_eq!(part.validator.as_deref(), Some("\"10\""));
@@ -478,7 +478,13 @@ mod configuration {
 mod images {
     use super::*;
 
-    const QUICK: Retry = Retry { rounds: 3, pause: Duration::ZERO, progress: 1000 };
+    const QUICK: Retry = Retry {
+        rounds: 3,
+        pause: Duration::ZERO,
+        progress: 1000,
+        back: Duration::from_secs(3600),
+        busy: Duration::from_secs(5),
+    };
 
     /// Where in the image, and on which server, reading went on.
     type Switches = Vec<(u64, String)>;
@@ -657,5 +663,129 @@ mod images {
         let error = install_from(&image, &[&server]).unwrap_err();
         assert!(matches!(error, InstallError::Source(_)), "{error}");
         assert!(error.to_string().contains(&server.url()), "{error}");
+    }
+
+    /// Installs with a machine's files, of which some are missing; what was requested of each server, and how much of the
+    /// image came.
+    fn update_from(
+        image: &Image,
+        missing: &[usize],
+        servers: &[&Server],
+        retry: Retry,
+    ) -> Result<u64, String> {
+        let (_old, old) = disk::folder();
+        for number in (0..100).filter(|number| !missing.contains(number)) {
+            fs::write(old.join(number.to_string()), tree::noise(number as u64, 5000)).unwrap();
+        }
+        let tree = LocalTree::open(&old, &old.join(".gse")).unwrap();
+        let urls: Vec<String> = servers.iter().map(|s| s.url()).collect();
+        let size = image.index.packed_size();
+        let mut source = RemoteImage::new(impatient(), &urls, "file", size, retry, |_| {});
+        let target = tempfile::TempDir::new().unwrap();
+        let root = File::open(target.path()).unwrap();
+        let seeds = [Seed::new(&tree, &image.index)];
+        let plan = Plan::new(&image.index, &seeds, None).unwrap();
+        let sources = FrameSources { patch: None, image: Some(&mut source) };
+        let limits = Limits::default();
+        make(&plan, sources, root.as_fd(), &|_, _| {}, &limits).map_err(|e| e.to_string())?;
+        for number in 0..100 {
+            let made = fs::read(target.path().join(number.to_string())).unwrap();
+            assert_eq!(made, tree::noise(number, 5000), "{number}");
+        }
+        Ok(source.received())
+    }
+
+    #[test]
+    fn only_the_runs_that_are_needed_are_asked_for_and_neighbours_in_one_request() {
+        let (_folder, _, image) = tree_and_image();
+        // In the order of names: 10, 11 and 12 are neighbours, 90 is far away.
+        let missing = [10, 11, 12, 90];
+        let server = Server::honest(&[("file", &image.tar_zst)]);
+        let received = update_from(&image, &missing, &[&server], QUICK).unwrap();
+        assert_eq!(server.requests().len(), 2, "{:?}", server.requests());
+        assert!(server.requests().iter().all(|r| r.last.is_some()), "{:?}", server.requests());
+        assert!(received < 150_000, "{received} bytes came");
+        // Without ranges it comes from the start, and once.
+        let server = Server::new(&[("file", &image.tar_zst)], |_| Answer::IgnoreRange);
+        update_from(&image, &missing, &[&server], QUICK).unwrap();
+        assert_eq!(server.requests().len(), 1, "{:?}", server.requests());
+    }
+
+    #[test]
+    fn a_mirror_without_the_file_is_asked_once_and_the_first_server_is_gone_back_to() {
+        let (_folder, _, image) = tree_and_image();
+        let bytes: &[u8] = &image.tar_zst;
+        let without = Server::honest(&[]);
+        let good = Server::honest(&[("file", bytes)]);
+        update_from(&image, &[10, 50, 90], &[&without, &good], QUICK).unwrap();
+        assert_eq!((without.requests().len(), good.requests().len()), (1, 3));
+
+        let first = Server::new(&[("file", bytes)], |request: &Request| match request.number {
+            0 => Answer::Status(500),
+            _ => Answer::Right,
+        });
+        let second = Server::honest(&[("file", bytes)]);
+        let retry = Retry { back: Duration::ZERO, ..QUICK };
+        update_from(&image, &[10, 50, 90], &[&first, &second], retry).unwrap();
+        assert_eq!((first.requests().len(), second.requests().len()), (4, 0));
+        let second = Server::honest(&[("file", bytes)]);
+        let first = Server::new(&[("file", bytes)], |_| Answer::Status(500));
+        update_from(&image, &[10, 50, 90], &[&first, &second], QUICK).unwrap();
+        assert_eq!((first.requests().len(), second.requests().len()), (1, 3));
+    }
+
+    #[test]
+    fn a_server_that_is_busy_is_left_in_peace_for_as_long_as_it_says() {
+        let (_folder, _, image) = tree_and_image();
+        let busy = |seconds| {
+            Server::new(&[("file", &image.tar_zst)], move |request: &Request| {
+                if request.number == 0 { Answer::Busy(seconds) } else { Answer::Right }
+            })
+        };
+        let start = Instant::now();
+        let server = busy(1);
+        update_from(&image, &[10], &[&server], QUICK).unwrap();
+        assert!(start.elapsed() >= Duration::from_secs(1));
+        assert_eq!(server.requests().len(), 2);
+        // Another server has time.
+        let (server, free) = (busy(3600), busy(0));
+        update_from(&image, &[10, 50], &[&server, &free], QUICK).unwrap();
+        assert_eq!(server.requests().len(), 1);
+        // Nobody has.
+        let server = busy(3600);
+        let error = update_from(&image, &[10], &[&server], QUICK).unwrap_err();
+        assert!(error.contains("busy, and asks to come back in 3600 s"), "{error}");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(8))]
+
+        #[test]
+        fn whatever_servers_do_the_tree_is_right_or_nothing_is(
+            answers in prop::collection::vec((0_u8..9, any::<u32>()), 1..30),
+            missing in prop::collection::vec(0_usize..100, 1..40),
+        ) {
+            let (_folder, _, image) = tree_and_image();
+            let length = image.tar_zst.len();
+            let lie = move |request: &Request| {
+                let (kind, number) = answers[request.number % answers.len()];
+                let at = number as usize % length;
+                match kind {
+                    0 => Answer::CutAfter(at),
+                    1 => Answer::Flip(at),
+                    2 => Answer::IgnoreRange,
+                    3 if request.from.is_some_and(|from| from > 0) => Answer::WrongRange,
+                    4 => Answer::Status(500),
+                    5 => Answer::Busy(0),
+                    6 => Answer::Instead(tree::noise(1, at)),
+                    _ => Answer::Right,
+                }
+            };
+            let liar = Server::new(&[("file", &image.tar_zst)], lie);
+            let honest = Server::honest(&[("file", &image.tar_zst)]);
+            // Alone it may fail, which it says; what is made is right.
+            let _ = update_from(&image, &missing, &[&liar], QUICK);
+            update_from(&image, &missing, &[&liar, &honest], QUICK).unwrap();
+        }
     }
 }

@@ -19,7 +19,7 @@ use common::{
     tree,
 };
 use gse_controller::install::{
-    FileSource, InstallError, Limits, LocalTree, Plan, Report, Seed, Sources, install, make,
+    FileSource, FrameSources, InstallError, Limits, LocalTree, Plan, Report, Seed, install, make,
 };
 use gse_protocol::Index;
 
@@ -82,7 +82,8 @@ fn update(
     let costs = plan.costs();
     let root = File::open(target).unwrap();
     let mut image = image_file(new);
-    let sources = Sources { patch: None, image: if with_image { Some(&mut image) } else { None } };
+    let sources =
+        FrameSources { patch: None, image: if with_image { Some(&mut image) } else { None } };
     let report = make(&plan, sources, root.as_fd(), &|_, _| {}, &Limits::default())?;
     assert_eq!(report.bytes, costs.local.bytes + costs.image.bytes);
     if report.damaged.files == 0 {
@@ -171,11 +172,11 @@ fn files_of_the_same_filesystem_share_their_blocks_and_are_checked_all_the_same(
         let image = pack::pack(&old, 50_000);
         let installed = Installed::at(&image, tempfile::tempdir().unwrap(), installed);
         rustix::fs::syncfs(File::open(disk.path()).unwrap()).unwrap();
-        let free = || rustix::fs::statvfs(&disk.path()).unwrap().f_bfree;
+        let free = || rustix::fs::statvfs(disk.path()).unwrap().f_bfree;
         let before = free();
         let target = folder("target");
         update(&image, &[installed.seed()], &target, false).unwrap();
-        let used = (before - free()) * rustix::fs::statvfs(&disk.path()).unwrap().f_frsize;
+        let used = (before - free()) * rustix::fs::statvfs(disk.path()).unwrap().f_frsize;
         assert!(used < 2_000_000, "{filesystem}: {used} bytes were used for a copy");
         tree::assert_same(&old, &target);
 

@@ -17,10 +17,12 @@ use std::{
 use gse::{
     archive::{ArchiveOptions, Summary, archive},
     keys::{self, SecretKey},
+    patch::{Amount, Difference},
     progress::Progress,
 };
 use gse_controller::install::{
-    FileSource, InstallError, Limits, LocalTree, Patch, Plan, Report, Seed, Sources, install, make,
+    FileSource, FrameSources, InstallError, Limits, LocalTree, Patch, Plan, Report, Seed, install,
+    make,
 };
 use gse_protocol::{Index, sign::Keys};
 use gse_tests::tree::{describe, differences};
@@ -134,8 +136,10 @@ impl Machine {
         let plan = Plan::new(&new, &seeds, Some(&patch))?;
         let target = tempfile::tempdir().unwrap();
         let mut image = image.then(|| lab.source(to, "system.tar.zst"));
-        let sources =
-            Sources { patch: Some(&mut patches), image: image.as_mut().map(|image| image as _) };
+        let sources = FrameSources {
+            patch: Some(&mut patches),
+            image: image.as_mut().map(|image| image as _),
+        };
         let directory = File::open(target.path()).unwrap();
         let report = make(&plan, sources, directory.as_fd(), &|_, _| {}, &Limits::default())?;
         Ok((report, Tree(target)))
@@ -194,6 +198,22 @@ fn a_patch_file_and_the_old_system_are_all_that_the_new_one_needs() {
     assert_eq!(report.copied, 50 * 30_000 + 100_000);
     assert_eq!((report.unpatched, report.copied + report.patched), (0, report.bytes));
     assert!(report.fetched <= size, "{report:?}");
+}
+
+#[test]
+fn the_difference_of_two_versions_is_told_in_files_and_bytes() {
+    let (lab, _machine) = upgrade();
+    let size = lab.publish("2").patches[0].size;
+    let difference = Difference::new(&lab.index("1"), &lab.index("2"));
+    let amount = |files, bytes| Amount { files, bytes };
+    assert_eq!(difference.same, amount(50, 1_500_000));
+    assert_eq!(difference.moved, amount(1, 100_000));
+    assert_eq!(difference.changed, amount(2, 7_200_000 + 2 * 19));
+    assert_eq!(difference.new, amount(4, 820_004 + 3 * 19));
+    assert_eq!(difference.gone, amount(5, 920_004));
+    // The table is not what a machine fetches for its files, but it is fetched.
+    assert_eq!(difference.patch, Some(size));
+    assert_eq!(difference.image, lab.index("2").packed_size());
 }
 
 #[test]

@@ -14,6 +14,6 @@ mod sketch;
 /// Of zstd, for patch files: they are made once, and fetched by every machine.
 pub const LEVEL: i32 = 19;
 
-pub use compare::{Change, Comparison, compare};
+pub use compare::{Amount, Change, Comparison, Difference, compare};
 pub use image::{Image, ImageError};
 pub use pack::{PackError, pack};

@@ -14,7 +14,7 @@ mod prune;
 mod store;
 
 pub use command::command;
-pub use diff::{Difference, Totals, diff};
+pub use diff::{Difference, diff};
 pub use error::Error;
 pub use flags::Flags;
 pub use packages::{Change, Package, compare, packages};

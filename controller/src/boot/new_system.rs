@@ -16,7 +16,7 @@ use crate::{
     },
     facts::{Facts, Life, System},
     fetch::{RemoteImage, Retry},
-    install::{self, Limits, LocalTree, Patch, Plan, Seed, Sources},
+    install::{self, FrameSources, Limits, LocalTree, Patch, Plan, Seed},
     log::reason,
 };
 
@@ -124,7 +124,7 @@ pub(super) fn unpack(
     let mut image = remote_image(machine, server);
     let progress = |done, total| log.progress("installing", done, total);
     let sources =
-        Sources { patch: patch_file.as_mut().map(|file| file as _), image: Some(&mut image) };
+        FrameSources { patch: patch_file.as_mut().map(|file| file as _), image: Some(&mut image) };
     let report = install::make(&plan, sources, directory.as_fd(), &progress, &Limits::default())?;
     log.debug(format_args!("{report:?}"));
     if let Some(why) = &report.no_patches {

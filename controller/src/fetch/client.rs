@@ -113,10 +113,10 @@ impl Client {
         self.small(url, max).map_err(|problem| problem.at(url))
     }
 
-    /// A file from byte `from` on, to be read as it comes. A server that does not know ranges and sends
-    /// the whole file will do: the bytes before are thrown away.
-    pub fn open_range(&self, url: &str, from: u64) -> Result<Part, FetchError> {
-        self.range(url, from).map_err(|problem| problem.at(url))
+    /// A file from byte `from` on, up to `to` or its end, to be read as it comes. A server that does not know ranges and
+    /// sends the whole file will do: the bytes before are thrown away, and those after `to` come too.
+    pub fn open_range(&self, url: &str, from: u64, to: Option<u64>) -> Result<Part, FetchError> {
+        self.range(url, from, to).map_err(|problem| problem.at(url))
     }
 
     fn agent(&self, url: &str) -> Result<&Agent, Problem> {
@@ -131,7 +131,7 @@ impl Client {
         let request = self.agent(url)?.get(url).config();
         let response = request.timeout_global(Some(self.patience.small)).build().call()?;
         if response.status() != StatusCode::OK {
-            return Err(Problem::Status(response.status().as_u16()));
+            return Err(refusal(&response, response.status()));
         }
         let length = response.body().content_length();
         if length.is_some_and(|length| length > max) {
@@ -148,35 +148,47 @@ impl Client {
         }
     }
 
-    fn range(&self, url: &str, from: u64) -> Result<Part, Problem> {
+    fn range(&self, url: &str, from: u64, to: Option<u64>) -> Result<Part, Problem> {
         let mut request = self.agent(url)?.get(url);
-        if from > 0 {
-            request = request.header(header::RANGE, format!("bytes={from}-"));
+        if from > 0 || to.is_some() {
+            let last = to.map(|to| to.saturating_sub(1).to_string()).unwrap_or_default();
+            request = request.header(header::RANGE, format!("bytes={from}-{last}"));
         }
         let response = request.call()?;
+        let whole = response.status() == StatusCode::OK;
         let total = match response.status() {
             StatusCode::OK => response.body().content_length(),
-            StatusCode::PARTIAL_CONTENT => Some(partial(&response, from)?),
-            status => return Err(Problem::Status(status.as_u16())),
+            StatusCode::PARTIAL_CONTENT => Some(partial(&response, from, to)?),
+            status => return Err(refusal(&response, status)),
         };
-        let skip = if response.status() == StatusCode::OK { from } else { 0 };
+        let skip = if whole { from } else { 0 };
         let validator = text(&response, header::ETAG).or(text(&response, header::LAST_MODIFIED));
         let validator = validator.map(str::to_owned);
         let mut stream = Stream::new(response.into_body(), self.patience);
         stream.skip(skip)?;
-        Ok(Part { stream, total, validator })
+        Ok(Part { stream, whole, total, validator })
     }
 }
 
-/// The whole file's length, if the answer starts at `from` and goes to the end.
-fn partial(response: &Response<Body>, from: u64) -> Result<u64, Problem> {
+/// What another status than success means. Who is asked to come back later should: RFC 9110, section 10.2.3. Where a
+/// date is given instead of seconds, that is not understood.
+fn refusal(response: &Response<Body>, status: StatusCode) -> Problem {
+    let busy = matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS);
+    match text(response, header::RETRY_AFTER).and_then(|text| text.trim().parse().ok()) {
+        Some(seconds) if busy && seconds > 0 => Problem::Busy(Duration::from_secs(seconds)),
+        _ => Problem::Status(status.as_u16()),
+    }
+}
+
+/// The whole file's length, if the answer starts at `from` and goes to `to`, or the end.
+fn partial(response: &Response<Body>, from: u64, to: Option<u64>) -> Result<u64, Problem> {
     let header = text(response, header::CONTENT_RANGE).unwrap_or("no Content-Range");
     let wrong = || Problem::Range(header.chars().take(80).collect());
     let range: ContentRange = header.parse().map_err(|()| wrong())?;
     let length = response.body().content_length();
     let fits = range.first == from
-        && range.last.checked_add(1) == Some(range.total)
-        && length.is_none_or(|length| length == range.total - range.first);
+        && range.last.checked_add(1) == Some(to.unwrap_or(u64::MAX).min(range.total))
+        && length.is_none_or(|length| length == range.last + 1 - range.first);
     if fits { Ok(range.total) } else { Err(wrong()) }
 }
 

@@ -35,6 +35,9 @@ pub enum Problem {
     /// Not the status that was wanted.
     #[error("HTTP status {0}")]
     Status(u16),
+    /// It has too much to do.
+    #[error("busy, and asks to come back in {} s", .0.as_secs())]
+    Busy(Duration),
     /// The body is larger than such a file can be.
     #[error("larger than {max} bytes")]
     TooLarge {

@@ -15,6 +15,8 @@ use super::{Patience, Problem};
 pub struct Part {
     /// The bytes.
     pub stream: Stream,
+    /// Whether it goes to the file's end, whatever was asked for: the server does not know ranges.
+    pub whole: bool,
     /// The whole file's length in bytes, if the server says so.
     pub total: Option<u64>,
     /// What changes when the file does: its `ETag`, or the time of its last change.

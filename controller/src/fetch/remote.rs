@@ -1,6 +1,12 @@
 //! An image on several servers, as one file: what breaks goes on where it broke, on another server.
 
-use std::{io, io::Read, thread, time::Duration};
+use std::{
+    io,
+    io::Read,
+    ops::Range,
+    thread,
+    time::{Duration, Instant},
+};
 
 use gse_protocol::index::PlacedFrame;
 
@@ -16,11 +22,21 @@ pub struct Retry {
     pub pause: Duration,
     /// How many bytes are progress: a server that cuts each connection after a few is not tried for ever.
     pub progress: u64,
+    /// After how long on another server the first one is tried again.
+    pub back: Duration,
+    /// How long in all to wait for servers that are busy, and say when to come back.
+    pub busy: Duration,
 }
 
 impl Default for Retry {
     fn default() -> Self {
-        Self { rounds: 4, pause: Duration::from_secs(3), progress: 256 << 10 }
+        Self {
+            rounds: 4,
+            pause: Duration::from_secs(3),
+            progress: 256 << 10,
+            back: Duration::from_secs(60),
+            busy: Duration::from_secs(600),
+        }
     }
 }
 
@@ -55,8 +71,10 @@ pub struct RemoteError {
 struct Server {
     /// With a `/` at its end.
     base: String,
-    /// It has a file of another length, which cannot be the image.
+    /// It has not the file, or one of another length, which cannot be the image.
     unfit: bool,
+    /// It asked not to be asked before.
+    busy: Option<Instant>,
 }
 
 /// An image on one or more servers, read from its start to its end.
@@ -69,6 +87,14 @@ pub struct RemoteImage<'a> {
     at: u64,
     current: usize,
     stream: Option<Stream>,
+    /// Where the stream ends.
+    until: u64,
+    /// What will be read, in order.
+    runs: Vec<Range<u64>>,
+    /// When the first server was left.
+    away: Option<Instant>,
+    /// How long servers that were busy have been waited for.
+    waited: Duration,
     retry: Retry,
     /// Failures in a row.
     failures: u32,
@@ -102,12 +128,19 @@ impl<'a> RemoteImage<'a> {
     ) -> Self {
         Self {
             client,
-            servers: servers.iter().map(|s| Server { base: s.clone(), unfit: false }).collect(),
+            servers: servers
+                .iter()
+                .map(|s| Server { base: s.clone(), unfit: false, busy: None })
+                .collect(),
             path: path.to_owned(),
             size,
             at: 0,
             current: 0,
             stream: None,
+            until: size,
+            runs: Vec::new(),
+            away: None,
+            waited: Duration::ZERO,
             retry,
             failures: 0,
             fresh: 0,
@@ -146,54 +179,126 @@ impl<'a> RemoteImage<'a> {
 
     /// Reads some bytes from the current server, more than none.
     fn attempt(&mut self, buffer: &mut [u8]) -> Result<usize, Problem> {
+        if self.at == self.until
+            && let Some(mut stream) = self.stream.take()
+        {
+            // Once its end was seen, the connection can be used again.
+            let _ = stream.read_some(&mut [0]);
+        }
+        if self.away.is_some_and(|since| since.elapsed() >= self.retry.back) {
+            self.away = None;
+            if self.is_free(0) {
+                (self.current, self.stream) = (0, None);
+            }
+        }
         let stream = match &mut self.stream {
             Some(stream) => stream,
             none => {
                 let server = self.servers.get_mut(self.current).ok_or(Problem::NoServer)?;
                 let url = format!("{}{}", server.base, self.path);
-                let part = self.client.open_range(&url, self.at).map_err(|e| e.problem)?;
+                let run = self.runs.iter().find(|run| run.contains(&self.at));
+                let until = run.map_or(self.size, |run| run.end.min(self.size));
+                let to = (until < self.size).then_some(until);
+                let part = self.client.open_range(&url, self.at, to).map_err(|e| e.problem);
+                if let Err(Problem::Status(404 | 410)) = part {
+                    server.unfit = true;
+                }
+                let part = part?;
                 if let Some(found) = part.total.filter(|total| *total != self.size) {
                     server.unfit = true;
                     return Err(Problem::OtherFile { found, expected: self.size });
                 }
+                self.until = if part.whole { self.size } else { until };
                 none.insert(part.stream)
             }
         };
-        match stream.read_some(buffer)? {
+        let left = usize::try_from(self.until - self.at).unwrap_or(usize::MAX);
+        let want = buffer.len().min(left);
+        match stream.read_some(buffer.get_mut(..want).unwrap_or_default())? {
             0 => Err(Problem::Cut { got: self.at, expected: self.size }),
             got => Ok(got),
         }
+    }
+
+    /// Whether a server may be asked.
+    fn is_free(&self, number: usize) -> bool {
+        let free = |s: &Server| !s.unfit && s.busy.is_none_or(|until| until <= Instant::now());
+        self.servers.get(number).is_some_and(free)
     }
 
     /// Goes to the next server, unless there was no progress for too long.
     fn failed(&mut self, problem: Problem) -> Result<(), RemoteError> {
         self.stream = None;
         self.fresh = 0;
-        self.failures += 1;
+        let busy = match problem {
+            Problem::Busy(wait) => Instant::now().checked_add(wait),
+            _ => None,
+        };
         let error = problem.at(&self.url());
+        if let (Some(until), Some(server)) = (busy, self.servers.get_mut(self.current)) {
+            server.busy = Some(until);
+        } else {
+            self.failures += 1;
+        }
         let fit = self.servers.iter().filter(|s| !s.unfit).count();
         let round = u32::try_from(fit).unwrap_or(u32::MAX);
-        if fit == 0 || self.failures >= round.saturating_mul(self.retry.rounds) {
+        let tired = self.failures >= round.saturating_mul(self.retry.rounds);
+        if fit == 0 || tired || !self.wait_for_busy() {
             return Err(RemoteError { at: self.at, size: self.size, last: error });
         }
-        if self.failures.is_multiple_of(round) {
+        if busy.is_none() && self.failures.is_multiple_of(round) {
             thread::sleep(self.retry.pause);
         }
         self.switch(&error, self.at);
         Ok(())
     }
 
-    /// Goes to the next server that is fit; to the same one if it is the only one.
+    /// If all servers that have the file are busy, waits for the first of them to come free; false if that takes too
+    /// long.
+    fn wait_for_busy(&mut self) -> bool {
+        if (0..self.servers.len()).any(|number| self.is_free(number)) {
+            return true;
+        }
+        let fit = self.servers.iter().filter(|s| !s.unfit);
+        let Some(until) = fit.filter_map(|s| s.busy).min() else { return true };
+        let wait = until.saturating_duration_since(Instant::now());
+        self.waited = self.waited.saturating_add(wait);
+        if self.waited > self.retry.busy {
+            return false;
+        }
+        thread::sleep(wait);
+        true
+    }
+
+    /// Goes to the next server that is free; to the same one if there is no other.
     fn switch(&mut self, error: &FetchError, at: u64) {
         self.stream = None;
         let count = self.servers.len();
         let after = (1..=count).map(|step| (self.current + step) % count);
-        let fit = |n: &usize| self.servers.get(*n).is_some_and(|s| !s.unfit);
-        if let Some(next) = after.into_iter().find(fit) {
+        if let Some(next) = after.into_iter().find(|number| self.is_free(*number)) {
             self.current = next;
         }
+        self.away = (self.current != 0).then(Instant::now);
         let next = self.servers.get(self.current).map_or("", |s| s.base.as_str());
         (self.on_switch)(&Switch { error, next, at });
+    }
+
+    /// Makes `to` the next byte to give. What is left out within a run, or by a server without ranges, is read.
+    fn go_to(&mut self, to: u64) -> Result<(), RemoteError> {
+        let mut buffer = vec![0; if to > self.at { 64 << 10 } else { 0 }];
+        while self.stream.is_some() && self.at < to && to < self.until {
+            let want = usize::try_from(to - self.at).unwrap_or(usize::MAX).min(buffer.len());
+            self.read_some(buffer.get_mut(..want).unwrap_or_default())?;
+        }
+        if self.at != to {
+            if self.at != self.until {
+                self.stream = None;
+            } else if let Some(mut stream) = self.stream.take() {
+                let _ = stream.read_some(&mut [0]);
+            }
+            self.at = to;
+        }
+        Ok(())
     }
 
     fn url(&self) -> String {
@@ -208,6 +313,11 @@ impl Read for RemoteImage<'_> {
 }
 
 impl FrameSource for RemoteImage<'_> {
+    fn expect(&mut self, runs: Vec<Range<u64>>) {
+        self.runs = runs;
+        self.stream = None;
+    }
+
     fn read_frame(
         &mut self,
         frame: &PlacedFrame,
@@ -219,10 +329,7 @@ impl FrameSource for RemoteImage<'_> {
             let error = Problem::Forged.at(&self.url());
             self.switch(&error, frame.packed_offset);
         }
-        if self.at != frame.packed_offset {
-            self.at = frame.packed_offset;
-            self.stream = None;
-        }
+        self.go_to(frame.packed_offset).map_err(SourceError::new)?;
         packed.resize(frame.frame.packed as usize, 0);
         let mut filled = 0;
         while let Some(buffer) = packed.get_mut(filled..).filter(|b| !b.is_empty()) {

@@ -24,7 +24,7 @@ const FILES: usize = 8;
 
 /// What is fetched from a server, or wherever an image is.
 #[derive(Default)]
-pub struct Sources<'s> {
+pub struct FrameSources<'s> {
     /// The patch file that the plan was made with.
     pub patch: Option<&'s mut dyn FrameSource>,
     /// The image.
@@ -53,7 +53,7 @@ impl Work<'_> {
     /// Makes all files that have content.
     pub(super) fn contents(
         self,
-        sources: Sources<'_>,
+        sources: FrameSources<'_>,
         meter: &Meter<'_>,
     ) -> Result<Contents, InstallError> {
         let flusher = Flusher::default();
@@ -69,14 +69,14 @@ impl Work<'_> {
     /// Out of each source what the plan takes from it. What one turns out not to have, the image gives.
     fn from(
         self,
-        sources: Sources<'_>,
+        sources: FrameSources<'_>,
         flusher: &Flusher,
         meter: &Meter<'_>,
     ) -> Result<Contents, InstallError> {
         let plan = self.plan;
         let mut contents = Contents::default();
         let mut missing = self.copy(flusher, meter, &mut contents)?;
-        match (plan.from_patch(), sources.patch) {
+        match (plan.of_patch(), sources.patch) {
             (Some(wanted), Some(patch)) => {
                 let failed = match self.unpack(&wanted, patch, flusher, meter, &mut contents) {
                     Err(why) if why.is_of_source() => {
@@ -99,7 +99,7 @@ impl Work<'_> {
             _ if missing.is_empty() => {}
             None => return Err(InstallError::Damaged(contents.damaged)),
             Some(image) => {
-                let wanted = plan.from_image(&missing);
+                let wanted = plan.of_image(&missing);
                 self.unpack(&wanted, image, flusher, meter, &mut contents)?;
             }
         }

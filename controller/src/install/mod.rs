@@ -37,7 +37,7 @@ use rustix::fs::{fstatvfs, syncfs};
 
 pub use compare::{Compared, Difference, compare};
 use contents::Contents;
-pub use contents::Sources;
+pub use contents::FrameSources;
 pub use damage::{Damage, Damaged};
 pub use error::{InstallError, SourceError};
 pub use local::LocalTree;
@@ -107,7 +107,7 @@ pub fn install(
     progress: &(dyn Fn(u64) + Sync),
     limits: &Limits,
 ) -> Result<Report, InstallError> {
-    let sources = Sources { image: Some(image), patch: None };
+    let sources = FrameSources { image: Some(image), patch: None };
     make(&Plan::new(index, &[], None)?, sources, root, &|done, _| progress(done), limits)
 }
 
@@ -129,7 +129,13 @@ pub fn clone(
     limits: &Limits,
 ) -> Result<Report, InstallError> {
     let seeds = [Seed::new(tree, index)];
-    make(&Plan::new(index, &seeds, None)?, Sources { image, patch: None }, root, progress, limits)
+    make(
+        &Plan::new(index, &seeds, None)?,
+        FrameSources { image, patch: None },
+        root,
+        progress,
+        limits,
+    )
 }
 
 /// Makes the tree of a plan in the empty directory `root`, as [`install()`] does.
@@ -140,7 +146,7 @@ pub fn clone(
 /// `progress` is told how many bytes are done, and of how many that are known of by then.
 pub fn make(
     plan: &Plan<'_>,
-    sources: Sources<'_>,
+    sources: FrameSources<'_>,
     root: BorrowedFd<'_>,
     progress: &(dyn Fn(u64, u64) + Sync),
     limits: &Limits,
@@ -164,7 +170,7 @@ struct Work<'w> {
 
 impl Work<'_> {
     /// The steps, in their order.
-    fn all(self, sources: Sources<'_>, meter: &Meter<'_>) -> Result<Report, InstallError> {
+    fn all(self, sources: FrameSources<'_>, meter: &Meter<'_>) -> Result<Report, InstallError> {
         let mut times = Times::default();
         timed(&mut times.directories, || self.directories())?;
         let contents = timed(&mut times.files, || self.contents(sources, meter))?;

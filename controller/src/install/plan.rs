@@ -146,22 +146,22 @@ impl<'i> Plan<'i> {
             bytes: share.bytes,
             fetched,
         };
-        let patched = self.from_patch().map_or(0, |wanted| wanted.packed());
+        let patched = self.of_patch().map_or(0, |wanted| wanted.packed());
         Costs {
             local: amount(&self.local, 0),
             patches: amount(&self.patched, patched),
-            image: amount(&self.frames, self.from_image(&self.frames.files).packed()),
+            image: amount(&self.frames, self.of_image(&self.frames.files).packed()),
         }
     }
 
     /// What is read of the patch file.
-    pub(super) fn from_patch(&self) -> Option<Wanted<'_>> {
+    pub(super) fn of_patch(&self) -> Option<Wanted<'_>> {
         let patch = self.patch.filter(|_| !self.patched.files.is_empty())?;
         Some(Wanted::patched(self.index, patch, &self.patched.files))
     }
 
     /// What is read of the image for these files, which are in the order of the index.
-    pub(super) fn from_image<'f>(&'f self, files: &'f [u32]) -> Wanted<'f> {
+    pub(super) fn of_image<'f>(&'f self, files: &'f [u32]) -> Wanted<'f> {
         if self.local.files.is_empty() && self.patched.files.is_empty() {
             Wanted::whole(self.index, files)
         } else {

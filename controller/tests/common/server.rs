@@ -24,6 +24,8 @@ pub enum Answer {
     CutAfter(usize),
     /// An error.
     Status(u16),
+    /// Too much to do, for so many seconds.
+    Busy(u32),
     /// The whole file, whatever range was asked for.
     IgnoreRange,
     /// The right bytes under a `Content-Range` that is one byte off.
@@ -42,6 +44,8 @@ pub struct Request {
     pub path: String,
     /// Where the range that was asked for starts.
     pub from: Option<usize>,
+    /// Its last byte, if it was asked for.
+    pub last: Option<usize>,
     /// How many requests came before.
     pub number: usize,
 }
@@ -173,12 +177,13 @@ impl Shared {
                 Answer::IgnoreRange => None,
                 _ => request.from,
             };
-            let body = &file[from.unwrap_or(0)..];
+            let end = from.and(request.last).map_or(file.len(), |last| file.len().min(last + 1));
+            let body = &file[from.unwrap_or(0)..end];
             let mut head = match from {
                 None => "HTTP/1.1 200 OK\r\n".to_owned(),
                 Some(from) => {
                     let off = usize::from(matches!(answer, Answer::WrongRange));
-                    let (first, last) = (from - off, file.len() - 1 - off);
+                    let (first, last) = (from.wrapping_sub(off), end - 1 - off);
                     format!(
                         "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes {first}-{last}/{}\r\n",
                         file.len()
@@ -189,6 +194,12 @@ impl Shared {
             match &answer {
                 Answer::Hang => return wait_for_end(&mut read),
                 Answer::Status(code) => write.write_all(&status(*code))?,
+                Answer::Busy(seconds) => write.write_all(
+                    format!(
+                        "HTTP/1.1 503 Busy\r\nRetry-After: {seconds}\r\nContent-Length: 0\r\n\r\n"
+                    )
+                    .as_bytes(),
+                )?,
                 Answer::Redirect(to) => write.write_all(
                     format!("HTTP/1.1 302 Found\r\nLocation: {to}\r\nContent-Length: 0\r\n\r\n")
                         .as_bytes(),
@@ -220,7 +231,7 @@ impl Shared {
         else {
             return Ok(None);
         };
-        let mut from = None;
+        let (mut from, mut last) = (None, None);
         let mut identity = false;
         loop {
             line.clear();
@@ -230,13 +241,15 @@ impl Shared {
                 break;
             }
             if let Some(range) = header.strip_prefix("range: bytes=") {
-                from = Some(range.trim_end_matches('-').parse().unwrap());
+                let (first, until) = range.split_once('-').unwrap();
+                from = Some(first.parse().unwrap());
+                last = until.parse().ok();
             }
             identity |= header == "accept-encoding: identity";
         }
         assert!(identity, "a request without Accept-Encoding: identity");
         let mut log = self.log.lock().unwrap();
-        let request = Request { path, from, number: log.len() };
+        let request = Request { path, from, last, number: log.len() };
         log.push(request.clone());
         Ok(Some(request))
     }
