@@ -11,7 +11,7 @@ use indicatif::HumanDuration;
 use rustix::fs::syncfs;
 
 use super::{
-    Base, Earlier, Error, Options, Publish,
+    Base, Earlier, Error, Options,
     ask::{Asker, Choice},
     checks::{Facts, Finding},
     compilers::{self, Compilers},
@@ -29,7 +29,7 @@ use super::{
     run::{Cmd, Runner, ended},
     state::State,
 };
-use crate::{keys::SecretKey, lock::FolderLock, password};
+use crate::lock::FolderLock;
 
 /// Programs of this machine that a build needs.
 const TOOLS: [&str; 5] = ["bash", "gpg", "rm", "tar", "xz"];
