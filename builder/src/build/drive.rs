@@ -11,7 +11,7 @@ use indicatif::HumanDuration;
 use rustix::fs::syncfs;
 
 use super::{
-    Base, Earlier, Error, Options, Publish,
+    Base, Earlier, Error, Options,
     ask::{Asker, Choice},
     checks::{Facts, Finding},
     compilers::{self, Compilers},
@@ -25,11 +25,12 @@ use super::{
     parts::{catalyst, part_a, part_b, part_h, part_i, part_l},
     places::Places,
     plan::{Step, Task, plan, replaces_the_tree},
+    ready::ReadyRelease,
     run::{Cmd, Runner, ended},
     scripts::Side,
     state::State,
 };
-use crate::{keys::SecretKey, lock::FolderLock, password};
+use crate::lock::FolderLock;
 
 /// Programs of this machine that a build needs.
 const TOOLS: [&str; 5] = ["bash", "gpg", "rm", "tar", "xz"];
@@ -45,6 +46,8 @@ pub struct Report {
     pub steps: usize,
     /// How long that took.
     pub took: std::time::Duration,
+    /// What became of it in part L, if it was done now.
+    pub published: Option<String>,
 }
 
 impl fmt::Display for Report {
@@ -55,7 +58,8 @@ impl fmt::Display for Report {
             self.tree.display(),
             self.steps,
             HumanDuration(self.took)
-        )
+        )?;
+        self.published.iter().try_for_each(|published| write!(f, "\n{published}"))
     }
 }
 
@@ -101,6 +105,7 @@ pub fn run_build(options: &Options) -> Result<Report, Error> {
         state,
         mounts: None,
         release,
+        published: None,
         compilers,
     };
     let mut done = 0;
@@ -118,7 +123,8 @@ pub fn run_build(options: &Options) -> Result<Report, Error> {
     }
     driver.state.finished = true;
     driver.state.save(&places.state())?;
-    Ok(Report { tree: places.tree.clone(), steps: done, took: started.elapsed() })
+    let tree = places.tree.clone();
+    Ok(Report { tree, steps: done, took: started.elapsed(), published: driver.published })
 }
 
 fn now() -> u64 {
@@ -188,33 +194,6 @@ fn goes_on(state: &State, options: &Options, system: &System) -> Going {
     }
 }
 
-/// What is known before hours of work, for what comes after them.
-struct ReadyRelease<'a> {
-    publish: &'a Publish,
-    /// What signs.
-    key: SecretKey,
-    /// Whether machines take it next.
-    latest: bool,
-}
-
-impl<'a> ReadyRelease<'a> {
-    fn ask(options: &Options, publish: &'a Publish) -> Result<Self, Error> {
-        const CHOICES: [Choice; 2] = [
-            Choice { word: "yes", meaning: "machines take it at their next start" },
-            Choice { word: "no", meaning: "it only lies ready" },
-        ];
-        let key = SecretKey::load(&publish.key, password::ask)?;
-        let latest = publish.latest.unwrap_or_else(|| {
-            let question = format!(
-                "When it is built, make {} {} the default system of all machines?",
-                publish.name, publish.version
-            );
-            Asker::new(options.questions).choose(&question, &CHOICES) != Some("no")
-        });
-        Ok(Self { publish, key, latest })
-    }
-}
-
 /// Whether the initramfs is the controller's, and made here.
 fn by_controller(options: &Options, system: &System) -> bool {
     let made = options.wishes.initrd && options.initrd.is_none();
@@ -230,6 +209,7 @@ struct Driver<'a> {
     mounts: Option<Mounts>,
     /// If the system is published.
     release: Option<ReadyRelease<'a>>,
+    published: Option<String>,
     compilers: Compilers,
 }
 
@@ -318,14 +298,16 @@ impl Driver<'_> {
         let summary = part_l::mark(publish, key, &self.places.tree, *latest, &log.progress())?;
         let (name, version) = (&summary.name, &summary.version);
         let (serial, path) = (summary.serial, summary.path.display());
-        log.note(if *latest {
+        let published = if *latest {
             format!(
                 "published {name} {version} as serial {serial} in {path}: machines take it at their next start, as their \
                  update.policy says"
             )
         } else {
             format!("{name} {version} lies ready in {path}, and no machine takes it")
-        });
+        };
+        log.record(&published);
+        self.published = Some(published);
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use std::{
     fmt,
     fs::{self, File},
-    io::{self, Write as _, stderr, stdout},
+    io::{self, IsTerminal as _, Write as _, stderr, stdout},
     path::{Path, PathBuf},
 };
 
@@ -92,7 +92,12 @@ impl Log {
     /// A step begins: everybody sees it.
     pub fn step(&self, text: impl fmt::Display) {
         self.write(format!(">>> {text}\n").as_bytes());
-        show(Stream::Out, format!("{text}\n").as_bytes());
+        // Among what commands print, it stands out.
+        let bold = self.mode != Mode::Quiet
+            && stdout().is_terminal()
+            && std::env::var_os("NO_COLOR").is_none();
+        let (on, off) = if bold { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
+        show(Stream::Out, format!("{on}{text}{off}\n").as_bytes());
     }
 
     /// A detail, which `--quiet` leaves out.

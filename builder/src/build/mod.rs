@@ -29,6 +29,7 @@ pub mod openpgp;
 mod parts;
 pub mod places;
 pub mod plan;
+mod ready;
 pub mod run;
 pub mod scripts;
 pub mod sources;

@@ -151,7 +151,9 @@ fn every_hook_point_can_be_left_out() {
     let said = lab.builds(&["--lawful-good=all", "--enforce=all"]);
     let passed =
         said.lines().filter(|line| line.ends_with(": passed, as --lawful-good says")).count();
-    assert_eq!(passed, Hook::all().filter(|hook| hook.place().is_some()).count());
+    // All but the one that is catalyst's.
+    let work = Hook::all().filter(|hook| hook.place().is_some() && *hook != Hook::Catalyst);
+    assert_eq!(passed, work.count());
     assert!(!lab.tree("").exists());
 }
 

@@ -6,6 +6,8 @@ use std::{
     time::SystemTime,
 };
 
+use indicatif::BinaryBytes;
+
 use crate::build::{
     Error,
     config::Sources,
@@ -110,7 +112,11 @@ pub(in crate::build) fn seed(host: &Host<'_>, state: &mut State) -> Result<(), E
             _ => Ok(pointer),
         }
     })?;
-    host.log().note(format!("the latest stage3 is {}, {} bytes", pointer.path, pointer.size));
+    host.log().note(format!(
+        "the latest stage3 is {}, {}",
+        pointer.path,
+        BinaryBytes(pointer.size)
+    ));
     state.stage3 = Some(Stage3 { path: pointer.path, size: pointer.size, verified: None });
     Ok(())
 }
