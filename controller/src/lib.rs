@@ -4,8 +4,8 @@
 //! ([`decide`]); what was probed comes in as [`facts`], what is to be done goes out as steps.
 
 pub mod boot;
-pub mod booted;
 pub mod boot_log;
+pub mod booted;
 pub mod bootfs;
 pub mod clock;
 pub mod cmdline;
