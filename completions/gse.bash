@@ -23,7 +23,7 @@ _gse() {
 
     case "${cmd}" in
         gse)
-            opts="-h -b -g -k -v -q --menu --help --keygen --password --archive --version --name --level --allow-downgrade --publish-config --check-config --build-controller --base --local --lawful-good --enforce --sdir --do --fetch-new --force-new --keep --auto --on-failure --verbose --quiet --kernel --initrd --no-kernel --no-initramfs --build-minimal --inside --step --config --controller --drivers --output --force --image --cmdline --modules --hook --net --dracut_opt --without --releases --diff --default --withdraw --prune --time-state --time-warp --edit --health-check --replace-new --serve --tls-cert --tls-key --verify --pub --dist --key --json"
+            opts="-h -b -g -k -v -q --menu --help --keygen --password --archive --version --name --level --patches --allow-downgrade --publish-config --check-config --build-controller --base --local --lawful-good --enforce --sdir --do --fetch-new --force-new --keep --auto --on-failure --verbose --quiet --mark --distcc --ccache --kernel --initrd --no-kernel --no-initramfs --build-minimal --inside --step --config --controller --drivers --output --force --image --cmdline --modules --hook --net --dracut_opt --without --releases --diff --default --withdraw --prune --time-state --time-warp --edit --health-check --replace-new --serve --tls-cert --tls-key --verify --pub --sign --dist --key --json"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -57,6 +57,10 @@ _gse() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --patches)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --publish-config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -70,11 +74,11 @@ _gse() {
                     return 0
                     ;;
                 --base)
-                    COMPREPLY=($(compgen -W "precomp" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "catalyst precomp" -- "${cur}"))
                     return 0
                     ;;
                 -b)
-                    COMPREPLY=($(compgen -W "precomp" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "catalyst precomp" -- "${cur}"))
                     return 0
                     ;;
                 --local)
@@ -107,6 +111,18 @@ _gse() {
                     ;;
                 --on-failure)
                     COMPREPLY=($(compgen -W "stop skip" -- "${cur}"))
+                    return 0
+                    ;;
+                --mark)
+                    COMPREPLY=($(compgen -W "yes no" -- "${cur}"))
+                    return 0
+                    ;;
+                --distcc)
+                    COMPREPLY=($(compgen -W "no on pump" -- "${cur}"))
+                    return 0
+                    ;;
+                --ccache)
+                    COMPREPLY=($(compgen -W "on no" -- "${cur}"))
                     return 0
                     ;;
                 --kernel)
@@ -210,6 +226,10 @@ _gse() {
                     return 0
                     ;;
                 --pub)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --sign)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -13,10 +13,12 @@ complete -c gse -l archive -d 'Make a signed image of a root tree and publish it
 complete -c gse -l version -d 'The image\'s version; with --base, the system is published under it (part L)' -r
 complete -c gse -l name -d 'The image\'s name' -r
 complete -c gse -l level -d 'zstd level of the image' -r
+complete -c gse -l patches -d 'From how many of the last images patches are made' -r
 complete -c gse -l publish-config -d 'Check, sign and publish the controller configuration' -r -F
 complete -c gse -l check-config -d 'Check the configuration, as machines will read it' -r -F
 complete -c gse -l build-controller -d 'Build the controller\'s initramfs for the kernel whose modules are in MODDIR' -r -F
-complete -c gse -s b -l base -d 'Build a system from this base, in parts; goes on with a build that was interrupted' -r -f -a "precomp\t'The latest stage3 of the Release Engineering team'"
+complete -c gse -s b -l base -d 'Build a system from this base, in parts; goes on with a build that was interrupted' -r -f -a "catalyst\t'A stage3 that catalyst makes here, from source'
+precomp\t'The latest stage3 of the Release Engineering team'"
 complete -c gse -l local -d 'With --base: logs, states, downloads and the system that is being built' -r -F
 complete -c gse -l lawful-good -d 'With --base: leave out these hook points (gparta, gupdate, ..., all); wins over --enforce' -r
 complete -c gse -l enforce -d 'With --base: do these hook points by force, even where they are done' -r
@@ -27,12 +29,19 @@ complete -c gse -l auto -d 'With --base: whether questions are asked; they are, 
 no\t'Nothing is asked'"
 complete -c gse -l on-failure -d 'With --base: what happens after a failure when nobody is asked' -r -f -a "stop\t'The build ends, to be gone on with'
 skip\t'It goes on without what failed: emerge without the package, everything else without the command'"
-complete -c gse -l kernel -d 'With --base: a kernel that is ready, which goes to /boot' -r -F
-complete -c gse -l initrd -d 'With --base: an initramfs that is ready, which goes to /boot' -r -F
+complete -c gse -l mark -d 'With --base and --version: whether machines take the system next, or it only lies ready (asked, without it)' -r -f -a "yes\t'Questions are asked'
+no\t'Nothing is asked'"
+complete -c gse -l distcc -d 'With --base: compile on the hosts of distcc.hosts in build.toml, with or without pump mode' -r -f -a "no\t'Everything is compiled here'
+on\t'Compilation goes to the hosts'
+pump\t'Preprocessing too'"
+complete -c gse -l ccache -d 'With --base: keep what was compiled for later builds' -r -f -a "on\t'It is used'
+no\t'It is not'"
+complete -c gse -l kernel -d 'With --base: a kernel that is ready, which goes to /boot. With --archive: one whose modules the tree has, and which machines that start from their own disk get together with it' -r -F
+complete -c gse -l initrd -d 'With --base: an initramfs that is ready, which goes to /boot. With --archive: the controller\'s, for --kernel' -r -F
 complete -c gse -l step -d 'Set by gse itself: a step of the build, done in the new system' -r
 complete -c gse -l config -d 'With --base and --build-controller: the configuration' -r -F
 complete -c gse -l controller -d 'With --build-controller: the controller\'s static binary; $GSE_CONTROLLER or the one beside gse otherwise' -r -F
-complete -c gse -l drivers -d 'With --build-controller: drivers by name or class (default: disk, net, usb, input, virtio, hyperv, xen, crypto; beside it: server, san, fabric, cloud, rare, watchdog, all). Add some with default,server' -r
+complete -c gse -l drivers -d 'With --build-controller: drivers by name or class (default: disk, net, usb, input, virtio, hyperv, xen, crypto; beside it: nfs, server, san, fabric, cloud, rare, watchdog, all). Add some with default,server' -r
 complete -c gse -l output -d 'With --build-controller: write here instead of DIST/controller/<kernel>/initramfs.img' -r -F
 complete -c gse -l image -d 'With --build-controller: which images; both, where dracut is installed, unless --output names one' -r -f -a "own\t'The controller\'s own initramfs'
 dracut\t'The one that dracut makes of GSE\'s modules'
@@ -55,6 +64,7 @@ complete -c gse -l tls-cert -d 'With --serve: certificate chain, PEM' -r -F
 complete -c gse -l tls-key -d 'With --serve: private key, PEM' -r -F
 complete -c gse -l verify -d 'Check an image, index, release or configuration against a key' -r -F
 complete -c gse -l pub -d 'With --verify: the public key; with --archive: an older one that signed the last release' -r -F
+complete -c gse -l sign -d 'Sign the content of a directory for BOOTFS, such as etc.tar.zst: `archive` in mounts.toml' -r -F
 complete -c gse -l dist -d 'What is published, and what signs it' -r -F
 complete -c gse -l key -d 'The secret key that signs' -r -F
 complete -c gse -l menu -d 'The main menu, as without any flag; other flags are carried into the builds that it starts (-mm)'

@@ -90,7 +90,10 @@ fn two_versions_are_compared_by_packages_files_and_sizes() {
         "      dash 1.0 -> 1.1\n",
         "    + dev-lang/python 3.13.1 (+7 B)\n",
         "    - sys-apps/gone 1.0-r1 (-50 B)\n",
-        "  files: 5 new, 5 gone, 2 with other content",
+        "  changed 2 files           78 B\n",
+        "  new     2 files            6 B\n",
+        "  gone    2 files            7 B\n",
+        "  there is no patch file from the older image\n",
     ] {
         assert!(said.contains(line), "{line}:\n{said}");
     }

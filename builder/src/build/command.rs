@@ -62,7 +62,7 @@ pub fn command(cli: &Cli, base: Base) -> anyhow::Result<ExitCode> {
         End::Exited(status) => status,
         End::Interrupted(signal) => {
             // Below the line in which the terminal shows ^C.
-            eprintln!("\ngse: interrupted; the same gse goes on at the step at which it was");
+            eprintln!("\ngse: interrupted; the same command goes on at the step where it was");
             return Ok(ExitCode::from(u8::try_from(128 + signal).unwrap_or(1)));
         }
     };
@@ -70,7 +70,7 @@ pub fn command(cli: &Cli, base: Base) -> anyhow::Result<ExitCode> {
         Some(0) => Ok(ExitCode::SUCCESS),
         // It has said why.
         Some(code) => Ok(ExitCode::from(u8::try_from(code).unwrap_or(1))),
-        None => anyhow::bail!("the build {}; the same gse goes on with it", ended(status)),
+        None => anyhow::bail!("the build {}; the same command goes on with it", ended(status)),
     }
 }
 

@@ -49,7 +49,7 @@ const SKIP: Choice = Choice { word: "skip", meaning: "go on without it" };
 const SHELL: Choice =
     Choice { word: "shell", meaning: "a shell in the new system; come back with exit" };
 const ABORT: Choice =
-    Choice { word: "abort", meaning: "end the build here; the same gse goes on with it later" };
+    Choice { word: "abort", meaning: "end the build here; the same command goes on with it later" };
 
 /// Where emerge keeps what is left to do.
 const RESUME_LIST: &str = "/var/cache/edb/mtimedb";
@@ -171,12 +171,12 @@ impl Loops<'_> {
         let why = match &self.asker {
             Asker::Person(_) => return self.ask(emerge, resumable),
             Asker::Nobody(Silence::Off) => {
-                "questions are off, so the build ends here. Mend the cause, and start the same gse \
+                "questions are off, so the build ends here. Mend the cause, and start the same command \
                 again: it goes on at this step. --on-failure=skip goes on without what fails, and with --auto=yes you are asked"
             }
             Asker::Nobody(Silence::NoTerminal) => {
                 "there is no terminal to ask on, so the build ends here. Mend the cause, and start \
-                the same gse again: it goes on at this step. --on-failure=skip goes on without what fails"
+                the same command again: it goes on at this step. --on-failure=skip goes on without what fails"
             }
         };
         policy(self.on_failure, emerge, resumable, last, why)
@@ -188,8 +188,7 @@ impl Loops<'_> {
             (true, false) => &[RETRY, SKIP, SHELL, ABORT],
             (false, _) => &[SHELL, RETRY, SKIP, ABORT],
         };
-        const ABORTED: &str =
-            "the build ends here, as you said. Start the same gse again: it goes on at this step";
+        const ABORTED: &str = "the build ends here, as you said. Start the same command again: it goes on at this step";
         loop {
             match self.asker.choose("What now?", choices) {
                 Some("resume") => return Next::Resume,
@@ -204,7 +203,7 @@ impl Loops<'_> {
                 Some(_) => return Next::Stop(ABORTED),
                 None => {
                     return Next::Stop(
-                        "the terminal is gone, so the build ends here. Start the same gse again: it goes on at this step",
+                        "the terminal is gone, so the build ends here. Start the same command again: it goes on at this step",
                     );
                 }
             }
@@ -280,7 +279,7 @@ mod tests {
         });
         let text = stopped.unwrap_err().to_string();
         for expected in
-            ["ended with 1", "broken", "one\n  two", "questions are off", "the same gse"]
+            ["ended with 1", "broken", "one\n  two", "questions are off", "the same command"]
         {
             assert!(text.contains(expected), "{text}");
         }

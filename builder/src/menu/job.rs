@@ -29,8 +29,10 @@ pub struct Job {
 pub enum End {
     /// It did what was asked for.
     Well,
-    /// Its exit code, if it has one.
-    Failed(Option<i32>),
+    /// With an exit code that says that something went wrong.
+    Failed(i32),
+    /// By a signal.
+    Stopped,
 }
 
 impl Job {

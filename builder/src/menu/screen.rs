@@ -4,7 +4,7 @@ use std::{
     env,
     io::{self, Read},
     path::Path,
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, Command, Stdio},
     sync::mpsc::{Receiver, Sender, channel},
     thread,
     time::Duration,
@@ -64,16 +64,24 @@ fn run(
     items: &dyn Fn() -> Vec<Item>,
 ) -> io::Result<()> {
     let mut running: Option<Running> = None;
+    let mut changed = true;
     loop {
-        terminal.draw(|frame| draw(model, palette, frame))?;
-        if let Some(end) = running.as_mut().map(|job| listen(job, model)).transpose()?.flatten() {
-            model.ended(end);
-            model.refresh(items());
-            running = None;
+        if let Some(job) = running.as_mut() {
+            changed |= listen(job, model);
+            if let Some(end) = job.end()? {
+                model.ended(end);
+                model.refresh(items());
+                running = None;
+                changed = true;
+            }
+        }
+        if std::mem::take(&mut changed) {
+            terminal.draw(|frame| draw(model, palette, frame))?;
         }
         if !event::poll(TICK)? {
             continue;
         }
+        changed = true;
         // A resize is an event too, after which everything is drawn.
         let Event::Key(event) = event::read()? else { continue };
         let Some(key) = key(event) else { continue };
@@ -163,22 +171,33 @@ fn forward(mut stream: impl Read + Send + 'static, sender: Sender<Said>) {
     });
 }
 
-/// Takes what the command has printed, and tells how it ended, once it has.
-fn listen(job: &mut Running, model: &mut Model) -> io::Result<Option<End>> {
+/// Takes what the command has printed, and tells whether there was anything.
+fn listen(job: &mut Running, model: &mut Model) -> bool {
+    let mut any = false;
     while let Ok(said) = job.said.try_recv() {
+        any = true;
         match said {
             Said::Bytes(bytes) => model.printed(&bytes),
             Said::Closed => job.open = job.open.saturating_sub(1),
         }
     }
-    if job.open > 0 {
-        return Ok(None);
-    }
-    Ok(job.child.try_wait()?.map(end))
+    any
 }
 
-fn end(status: ExitStatus) -> End {
-    if status.success() { End::Well } else { End::Failed(status.code()) }
+impl Running {
+    /// How it ended, once it has and all that it printed is there.
+    fn end(&mut self) -> io::Result<Option<End>> {
+        if self.open > 0 {
+            return Ok(None);
+        }
+        let Some(status) = self.child.try_wait()? else { return Ok(None) };
+        Ok(Some(match status.code() {
+            Some(0) => End::Well,
+            // 128 and the signal is what a program says that cleaned up after the signal and then ended.
+            Some(code) if code <= 128 => End::Failed(code),
+            _ => End::Stopped,
+        }))
+    }
 }
 
 /// As Ctrl and C would in a terminal. A build ends with all that runs in it.

@@ -159,11 +159,11 @@ fn show_job(job: &Job, palette: Palette, frame: &mut Frame<'_>, area: Rect) {
         (Some(End::Well), _) => {
             frame.render_widget(Line::styled("done", palette.title()), state);
         }
-        (Some(End::Failed(Some(code))), _) => {
+        (Some(End::Failed(code)), _) => {
             let text = format!("ended with {code}: what it said last is above");
             frame.render_widget(Line::styled(text, palette.bad()), state);
         }
-        (Some(End::Failed(None)), _) => {
+        (Some(End::Stopped), _) => {
             frame.render_widget(Line::styled("stopped", palette.bad()), state);
         }
         (None, Some((at, of, name))) => {
@@ -227,7 +227,7 @@ mod tests {
             shown.contains("$ gse --base=precomp") && shown.contains(" Updating Portage"),
             "{shown}"
         );
-        model.ended(End::Failed(Some(1)));
+        model.ended(End::Failed(1));
         assert!(screen(&model, None, (80, 24)).to_string().contains("ended with 1"));
     }
 

@@ -79,7 +79,7 @@ fn a_build_that_is_asked_to_end_ends_whole_and_says_how_to_go_on() {
     for (signal, code) in [("HUP", 129), ("INT", 130), ("TERM", 143)] {
         let (status, said) = lab.signalled(&flags, signal, "waiting");
         assert_eq!(status.code(), Some(code), "{said}");
-        assert!(said.contains("interrupted; the same gse goes on"), "{said}");
+        assert!(said.contains("interrupted; the same command goes on"), "{said}");
         assert!(lab.state().contains("running = \"-gextr:waits\""));
     }
     fs::write(scripts.join("waits"), "true\n").unwrap();
@@ -89,5 +89,5 @@ fn a_build_that_is_asked_to_end_ends_whole_and_says_how_to_go_on() {
     fs::write(scripts.join("waits"), "false\n").unwrap();
     lab.fails(&[&flags[..], &["--force-new"]].concat());
     let (said, success) = lab.typed(&flags, &["\u{3}"]);
-    assert!(!success && said.contains("interrupted; the same gse goes on"), "{said}");
+    assert!(!success && said.contains("interrupted; the same command goes on"), "{said}");
 }

@@ -69,8 +69,13 @@ fn every_setting_can_be_switched_on() {
 #[test]
 fn what_is_shown_as_a_default_is_one() {
     let text = switched_on(&read("controller/boot.toml"));
-    let without: String =
-        text.lines().filter(|l| !l.starts_with("password")).map(|l| format!("{l}\n")).collect();
+    // What is not there by default.
+    let examples = ["password = ", "token = ", "boot_order = "];
+    let without: String = text
+        .lines()
+        .filter(|line| !examples.iter().any(|key| line.starts_with(key)))
+        .map(|line| format!("{line}\n"))
+        .collect();
     assert_eq!(Boot::parse(&without).unwrap(), Boot::default());
     assert_eq!(Mounts::parse(&read("controller/mounts.toml")).unwrap(), Mounts::default());
     let network = read("controller/network.toml");
@@ -95,6 +100,8 @@ fn every_key_that_there_is_is_shown() {
                 "[health]\nzz = 1",
                 "[rescue]\nzz = 1",
                 "[init]\nzz = 1",
+                "[memory]\nzz = 1",
+                "[wipe]\nzz = 1",
             ],
         ),
         (

@@ -80,7 +80,7 @@ fn what_runs_is_stopped_only_after_a_question() {
     assert!(matches!(model.over, Some(Over::Stop(_))));
     assert_eq!(press(&mut model, "n"), Effect::None);
     assert_eq!(press(&mut model, "qy"), Effect::Stop);
-    model.ended(End::Failed(None));
+    model.ended(End::Stopped);
     assert!(matches!(&model.over, Some(Over::Job(job)) if job.end.is_some()));
     press(&mut model, "q");
     assert_eq!(model.over, None);
