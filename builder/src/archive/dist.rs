@@ -122,17 +122,6 @@ impl Dist {
         Ok(found.into_iter().rev().map(|(_, path)| path).take(most).collect())
     }
 
-    /// The folder of an image, relative to DIST, which must not be there yet.
-    pub(super) fn new_image(&self, name: &str, version: &str) -> Result<String, Error> {
-        let relative = format!("images/{name}-{version}");
-        let path = self.path.join(&relative);
-        match path.symlink_metadata() {
-            Ok(_) => Err(Error::Exists(path)),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(relative),
-            Err(e) => Err(Error::write("looking at", path)(e)),
-        }
-    }
-
     /// A hidden folder to make an image in, which is removed unless it is published.
     pub(super) fn work_folder(&self) -> Result<TempDir, Error> {
         let images = self.path.join("images");
@@ -253,6 +242,17 @@ impl Dist {
 
     fn sync(&self) -> Result<(), Error> {
         self.directory.sync_all().map_err(Error::write("flushing", &self.path))
+    }
+}
+
+/// The folder of an image, relative to DIST, which must not be there yet.
+pub(super) fn new_image(dist: &Path, name: &str, version: &str) -> Result<String, Error> {
+    let relative = format!("images/{name}-{version}");
+    let path = dist.join(&relative);
+    match path.symlink_metadata() {
+        Ok(_) => Err(Error::Exists(path)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(relative),
+        Err(e) => Err(Error::write("looking at", path)(e)),
     }
 }
 

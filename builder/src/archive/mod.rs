@@ -136,11 +136,7 @@ pub fn cores() -> NonZero<usize> {
 /// of it is done, or nothing is left behind.
 pub fn archive(options: &ArchiveOptions<'_>, progress: &Progress) -> Result<Summary, Error> {
     let started = Instant::now();
-    for (what, value) in [("name", options.name), ("version", options.version)] {
-        if !is_safe_path(value, 1) {
-            return Err(Error::Label { what, value: value.to_owned() });
-        }
-    }
+    check_names(options.name, options.version)?;
     let root = open_tree(options.tree)?;
     let keys = Keys([&[options.key.public().clone()], options.older_keys].concat());
     refuse_inside(options)?;
@@ -150,7 +146,7 @@ pub fn archive(options: &ArchiveOptions<'_>, progress: &Progress) -> Result<Summ
         progress.note(&format!("finished publishing {name} {version} as serial {serial}"));
     }
     let serial = dist.next_serial(&keys)?;
-    let folder = dist.new_image(options.name, options.version)?;
+    let folder = dist::new_image(options.dist, options.name, options.version)?;
 
     let mut tree = walk::walk(root, options.threads)?;
     for note in &tree.notes {
@@ -203,6 +199,24 @@ pub fn archive(options: &ArchiveOptions<'_>, progress: &Progress) -> Result<Summ
         patches,
         seconds: started.elapsed().as_secs_f64(),
     })
+}
+
+/// Whether an image can be published under this name and version, as far as that is known before there is a tree.
+///
+/// # Errors
+/// They are none of a folder, or there is such an image.
+pub(crate) fn check_new(dist: &Path, name: &str, version: &str) -> Result<(), Error> {
+    check_names(name, version)?;
+    dist::new_image(dist, name, version).map(drop)
+}
+
+fn check_names(name: &str, version: &str) -> Result<(), Error> {
+    for (what, value) in [("name", name), ("version", version)] {
+        if !is_safe_path(value, 1) {
+            return Err(Error::Label { what, value: value.to_owned() });
+        }
+    }
+    Ok(())
 }
 
 fn open_tree(path: &Path) -> Result<std::os::fd::OwnedFd, Error> {

@@ -49,7 +49,7 @@ impl Asker {
         let Self::Person(terminal) = self else { return None };
         let mut text = format!("\n{question}\n");
         for choice in choices {
-            text.push_str(&format!("  {:<8} {}\n", choice.word, choice.meaning));
+            text.push_str(&format!("  {:<10} {}\n", choice.word, choice.meaning));
         }
         loop {
             match ask(terminal, &format!("{text}> ")) {

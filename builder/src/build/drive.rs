@@ -1,28 +1,31 @@
 //! The driver: does the steps of a plan, and remembers each.
 
 use std::{
-    env, fmt, fs, io,
+    env, fmt, fs,
     path::{Path, PathBuf},
     process::Command,
-    time::{Instant, SystemTime},
+    time::Instant,
 };
 
 use indicatif::HumanDuration;
 use rustix::fs::syncfs;
 
 use super::{
-    Base, Earlier, Error, Options,
-    ask::{Asker, Choice},
+    Base, Earlier, Error, Options, chain,
     checks::{Facts, Finding},
     compilers::{self, Compilers},
     config::{InitramfsBy, Sync},
     config_tree::System,
-    hook::{Hook, HookSet, Place},
+    earlier::{Beginning, now},
+    hook::{Hook, Place},
     inside,
     log::Log,
     mirrors::Mirrors,
     mounts::{self, Mount, Mounts},
-    parts::{catalyst, part_a, part_b, part_h, part_i, part_l},
+    parts::{
+        catalyst, part_a, part_b, part_h, part_i,
+        part_l::{self, Boot},
+    },
     places::Places,
     plan::{Step, Task, plan, replaces_the_tree},
     ready::ReadyRelease,
@@ -80,16 +83,14 @@ pub fn run_build(options: &Options) -> Result<Report, Error> {
         .scripts
         .write_listing(&places.doscripts)
         .map_err(Error::io("writing", &places.doscripts))?;
-    let (state, note) = begin(options, &system, &places)?;
-    let log = Log::open(&places.logs(), options.mode)?;
-    note.into_iter().for_each(|note| log.note(note));
+    let beginning = Beginning::find(options, &system, &places)?;
     let mut wishes = options.wishes.clone();
     wishes.rebuild |= system.build.portage.rebuild;
     wishes.snapshot = system.build.portage.sync == Sync::Snapshot;
     wishes.seed = catalyst::needs_seed(&system);
     wishes.initrd &= options.initrd.is_some() || system.build.initramfs.by.is_some();
     wishes.kernel &= options.kernel.is_some() || system.build.kernel.package.is_some();
-    let steps = plan(&wishes, &state);
+    let steps = plan(&wishes, &beginning.state);
     // A key that cannot be read, a password that nobody types, a mistake: it comes to light before hours of work.
     let is_ahead = |hook| steps.iter().any(|s| s.hook == hook && !matches!(s.task, Task::Pass(_)));
     if is_ahead(Hook::Initrd) && by_controller(options, &system) {
@@ -97,12 +98,15 @@ pub fn run_build(options: &Options) -> Result<Report, Error> {
     }
     let release = options.publish.as_ref().filter(|_| is_ahead(Hook::Mark));
     let release = release.map(|publish| ReadyRelease::ask(options, publish)).transpose()?;
+    beginning.settle(options, &places)?;
+    let log = Log::open(&places.logs(), options.mode)?;
+    beginning.note.iter().for_each(|note| log.note(note));
     let compilers = Compilers::new(&system.build, &places.local, options.distcc, options.ccache);
     let mut driver = Driver {
         options,
         system: &system,
         places: &places,
-        state,
+        state: beginning.state,
         mounts: None,
         release,
         published: None,
@@ -117,7 +121,7 @@ pub fn run_build(options: &Options) -> Result<Report, Error> {
         driver.step(&log, step).map_err(|source| Error::Step {
             step: step.id(),
             log: log.file_of(step.hook.name()),
-            source: Box::new(source),
+            cause: chain(&source),
         })?;
         done += 1;
     }
@@ -127,77 +131,14 @@ pub fn run_build(options: &Options) -> Result<Report, Error> {
     Ok(Report { tree, steps: done, took: started.elapsed(), published: driver.published })
 }
 
-fn now() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
-
-/// The state to go on from, that of an earlier build or a new one, and what the person should know about it.
-fn begin(
-    options: &Options,
-    system: &System,
-    places: &Places,
-) -> Result<(State, Option<String>), Error> {
-    let file = places.state();
-    let earlier = match options.earlier {
-        Earlier::Continue => State::load(&file)?,
-        Earlier::Forget | Earlier::Keep => None,
-    };
-    if let Some(state) = earlier
-        && let Going::On(note) = goes_on(&state, options, system)
-    {
-        return Ok((state, note));
-    }
-    let logs = places.logs();
-    if options.earlier == Earlier::Keep && logs.exists() {
-        let aside = places.own.join(format!("log-{}", now()));
-        fs::rename(&logs, aside).map_err(Error::io("renaming", &logs))?;
-    }
-    match fs::remove_dir_all(&logs) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => {
-            return Err(Error::io("removing", &logs)(e));
-        }
-        _ => {}
-    }
-    let state = State::new(now(), system.digest.clone());
-    state.save(&file)?;
-    Ok((state, None))
-}
-
-/// Whether a build goes on with an earlier one.
-enum Going {
-    /// It does, with this to say.
-    On(Option<String>),
-    Anew,
-}
-
-fn goes_on(state: &State, options: &Options, system: &System) -> Going {
-    const CHOICES: [Choice; 2] = [
-        Choice { word: "continue", meaning: "go on where it stopped" },
-        Choice { word: "again", meaning: "begin anew" },
-    ];
-    if state.finished {
-        // Somebody who names hook points wants those again, of the system that is there.
-        let named = options.wishes.enforce != HookSet::default();
-        return if named { Going::On(None) } else { Going::Anew };
-    }
-    let at = state.running.as_deref().unwrap_or("its beginning");
-    let mut text = format!("An earlier build stopped at {at}.");
-    if state.configuration != system.digest {
-        text.push_str(
-            " The configuration was changed since: what is done stays as it is, and --enforce=HOOK does a part again.",
-        );
-    }
-    match Asker::new(options.questions).choose(&text, &CHOICES) {
-        Some("again") => Going::Anew,
-        Some(_) => Going::On(None),
-        None => Going::On(Some(format!("{text} This one goes on there; --force-new begins anew."))),
-    }
-}
-
 /// Whether the initramfs is the controller's, and made here.
 fn by_controller(options: &Options, system: &System) -> bool {
     let made = options.wishes.initrd && options.initrd.is_none();
-    made && system.build.initramfs.by == Some(InitramfsBy::Controller)
+    made && names_controller(system)
+}
+
+fn names_controller(system: &System) -> bool {
+    system.build.initramfs.by == Some(InitramfsBy::Controller)
 }
 
 struct Driver<'a> {
@@ -234,7 +175,7 @@ impl Driver<'_> {
             Task::Pass(_) => Ok(()),
         };
         if let Err(error) = result {
-            own.record(&error);
+            own.record(chain(&error));
             return Err(error);
         }
         // What the state says is done has to be on disk before it says so.
@@ -291,11 +232,13 @@ impl Driver<'_> {
     fn publish(&mut self, log: &Log) -> Result<(), Error> {
         self.mounts = None;
         let Some(ReadyRelease { publish, key, latest }) = &self.release else { return Ok(()) };
-        if by_controller(self.options, self.system) {
-            let folder = part_l::publish_kernel(&self.places.tree, &publish.dist)?;
+        let boot = self.boot(log)?;
+        if let Some(boot) = &boot {
+            let folder = boot.publish(&publish.dist)?;
             log.note(format!("kernel and initramfs for boot loaders are in {}", folder.display()));
         }
-        let summary = part_l::mark(publish, key, &self.places.tree, *latest, &log.progress())?;
+        let tree = &self.places.tree;
+        let summary = part_l::mark(publish, key, tree, boot.as_ref(), *latest, &log.progress())?;
         let (name, version) = (&summary.name, &summary.version);
         let (serial, path) = (summary.serial, summary.path.display());
         let published = if *latest {
@@ -309,6 +252,21 @@ impl Driver<'_> {
         log.record(&published);
         self.published = Some(published);
         Ok(())
+    }
+
+    /// What machines start the system with, where the configuration says that it is the controller.
+    fn boot(&self, log: &Log) -> Result<Option<Boot>, Error> {
+        if !self.options.wishes.initrd || !names_controller(self.system) {
+            return Ok(None);
+        }
+        let boot = Boot::find(self.options, &self.places.tree)?;
+        if boot.is_none() {
+            if self.state.is_done(Hook::Initrd.name()) {
+                return Err(Error::NoBoot(self.places.tree.clone()));
+            }
+            log.note("there is neither kernel nor initramfs to go with the release: parts H and I were left out");
+        }
+        Ok(boot)
     }
 
     /// `gfund`

@@ -1,7 +1,7 @@
 //! Why a build stops.
 
 use std::{
-    io,
+    io, iter,
     path::{Path, PathBuf},
 };
 
@@ -17,15 +17,15 @@ use super::{
 pub enum Error {
     /// At a step.
     #[error(
-        "the build stopped at {step}; its log is {log}. The same gse goes on from there (without --force-new and --keep)"
+        "{cause}\nthe build stopped at {step}; its log is {log}. The same gse goes on from there (without --force-new and --keep)"
     )]
     Step {
         /// See [`super::plan::Step::id`].
         step: String,
         /// Of the hook point.
         log: PathBuf,
-        /// Why.
-        source: Box<Error>,
+        /// Why, whole: it may be long, and what to do comes after it.
+        cause: String,
     },
     /// The work inside the new system failed, and has said why.
     #[error("the work inside the new system {0}, as it says above")]
@@ -41,6 +41,11 @@ pub enum Error {
         "there is no system in {0}: --lawful-good left out what makes it. Let gextr run, or have a script make one"
     )]
     NoTree(PathBuf),
+    /// The system was built with a kernel and the controller's initramfs, and they are not there.
+    #[error(
+        "the kernel of {0} or its initramfs is gone since part I made it: --enforce=gparth,gparti makes them again"
+    )]
+    NoBoot(PathBuf),
     /// Nothing says which stage3.
     #[error(
         "no stage3 was chosen and verified: let gseed and gprec run, or do what gextr does in a script"
@@ -121,6 +126,12 @@ pub enum Error {
     /// Shutting the build in.
     #[error(transparent)]
     Namespace(#[from] namespace::Error),
+}
+
+/// An error with all its causes, in one text.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let causes = iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 fn findings(findings: &[Finding]) -> String {

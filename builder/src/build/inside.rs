@@ -16,6 +16,7 @@ use rustix::process::{chdir, chroot};
 use super::{
     Error, Options,
     ask::Asker,
+    chain,
     compilers::{Compilers, Distcc},
     config_tree::System,
     hook::Hook,
@@ -82,7 +83,7 @@ pub(super) fn work(options: &Options, places: &Places, step: &str) -> Result<(),
         Some(script) => inside.script(Side::of(step), hook, script),
         None => inside.hook(hook),
     };
-    result.inspect_err(|error| log.record(error))
+    result.inspect_err(|error| log.record(chain(error)))
 }
 
 impl Inside<'_> {

@@ -15,6 +15,7 @@ pub mod config;
 pub mod config_lists;
 pub mod config_tree;
 mod drive;
+mod earlier;
 mod error;
 pub mod hook;
 mod inside;
@@ -43,6 +44,7 @@ pub(crate) use command::PLACES;
 pub use command::command;
 pub use drive::{Report, run_build};
 pub use error::Error;
+use error::chain;
 
 use self::{
     compilers::{Ccache, Distcc},

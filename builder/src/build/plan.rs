@@ -212,7 +212,7 @@ pub(super) fn replaces_the_tree(hook: Hook) -> bool {
 }
 
 /// Whether it is done in each run: this machine may have changed since the last one.
-fn always(hook: Hook) -> bool {
+pub(super) fn always(hook: Hook) -> bool {
     hook == Hook::Fundamentals
 }
 

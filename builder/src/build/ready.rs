@@ -4,7 +4,7 @@ use super::{
     Error, Options, Publish,
     ask::{Asker, Choice},
 };
-use crate::{keys::SecretKey, password};
+use crate::{archive, keys::SecretKey, password};
 
 /// What is known before hours of work, for what comes after them.
 pub(super) struct ReadyRelease<'a> {
@@ -17,12 +17,13 @@ pub(super) struct ReadyRelease<'a> {
 }
 
 impl<'a> ReadyRelease<'a> {
-    /// Reads the key, and asks what no flag says.
+    /// Looks whether the version is free, reads the key, and asks what no flag says.
     pub(super) fn ask(options: &Options, publish: &'a Publish) -> Result<Self, Error> {
         const CHOICES: [Choice; 2] = [
             Choice { word: "yes", meaning: "machines take it at their next start" },
             Choice { word: "no", meaning: "it only lies ready" },
         ];
+        archive::check_new(&publish.dist, &publish.name, &publish.version)?;
         let key = SecretKey::load(&publish.key, password::ask)?;
         let latest = publish.latest.unwrap_or_else(|| {
             let question = format!(

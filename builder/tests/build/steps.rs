@@ -145,6 +145,48 @@ fn a_script_that_fails_stops_the_build_which_goes_on_with_it() {
     assert_eq!(fs::read_to_string(lab.tree("tried")).unwrap(), "here\n".repeat(3));
 }
 
+/// With a log of what the scripts did: the tree is made, and later something is done in it.
+#[test]
+fn what_is_done_already_can_stay_or_be_run_again_from_a_hook_point_on() {
+    let lab = lab();
+    script(&lab, "note", "echo \"$GSE_HOOK\" >>\"$GSE_LOCAL/order\"");
+    let sdir = sdir(&lab);
+    let flags = [
+        &sdir,
+        "--do=tree note note note",
+        "-g=-gextr,+gpartb,+gclean,+gparte",
+        WITHOUT,
+        "--quiet",
+    ];
+    lab.write("files/etc/motd", "first\n");
+    lab.builds(&flags);
+    let motd = || fs::read_to_string(lab.tree("etc/motd")).unwrap();
+    let mark = lab.tree("mine");
+    fs::write(&mark, "").unwrap();
+    lab.write("files/etc/motd", "second\n");
+
+    // It came to its end, and stays as it is.
+    let (said, success) = lab.typed(&flags, &["continue"]);
+    assert!(success && said.contains("An earlier build came to its end."), "{said}");
+    assert!(said.contains("The configuration was changed since"), "{said}");
+    assert!(!said.contains("Writing configuration files"), "{said}");
+    assert_eq!(motd(), "first\n");
+
+    // From a hook point on: only what is done can be named, and what comes before it stays.
+    let (said, success) = lab.typed(&flags, &["from", "ginstall", "gconfigure"]);
+    assert!(success && !said.contains("gkernel") && said.contains("Cleaning up"), "{said}");
+    assert!(!said.contains("preparing to enter the new system\r\nWriting"), "{said}");
+    assert_eq!(motd(), "second\n");
+    assert!(mark.exists());
+
+    // And all of it. Where nobody is asked, a build that came to its end is no beginning of another.
+    fs::rename(lab.tree(""), lab.local().join("aside")).unwrap();
+    let (said, success) = lab.typed(&flags, &["again"]);
+    assert!(success && !mark.exists(), "{said}");
+    fs::rename(lab.tree(""), lab.local().join("aside2")).unwrap();
+    assert!(lab.builds(&flags).contains("preparing to enter"));
+}
+
 #[test]
 fn every_hook_point_can_be_left_out() {
     let lab = Lab::new();
@@ -250,6 +292,15 @@ fn a_system_is_published_under_the_version_that_is_named() {
         list.contains("bin/busybox") && !list.contains("run/gse") && !list.contains("proc/self"),
         "{list}"
     );
+
+    // A version is published once, which comes to light at the beginning too.
+    for (version, expected) in
+        [("1", "a published version never changes"), ("a b", "may only have letters")]
+    {
+        let flag = format!("--version={version}");
+        let said = lab.fails(&[&flags[..], &[&flag, "--name=lab", "--force-new"]].concat());
+        assert!(said.contains(expected) && !said.contains("stopped at"), "{said}");
+    }
 
     // Another version only lies ready.
     let said =
