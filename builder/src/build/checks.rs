@@ -2,7 +2,10 @@
 
 use std::{env, fmt, io, os::unix::fs::PermissionsExt as _, path::Path};
 
-use rustix::{fs::statvfs, process::geteuid};
+use rustix::{
+    fs::statvfs,
+    process::{geteuid, getpriority_process},
+};
 
 /// What is known of this machine.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -19,6 +22,8 @@ pub struct Facts {
     pub ssh: bool,
     /// Whether in tmux or screen.
     pub multiplexer: bool,
+    /// The priority of the build, from -20, before everything else, to 19.
+    pub nice: i32,
 }
 
 /// Something that stands against a build.
@@ -54,6 +59,7 @@ impl Facts {
             unreachable,
             ssh: env::var_os("SSH_CONNECTION").is_some(),
             multiplexer: ["TMUX", "STY"].iter().any(|name| env::var_os(name).is_some()),
+            nice: getpriority_process(None)?,
         })
     }
 
@@ -89,6 +95,16 @@ impl Facts {
                     .to_owned(),
             ));
         }
+        if self.nice != 0 {
+            let effect = match self.nice {
+                ..0 => "before other programs of this machine, a server among them",
+                _ => "only while other programs of this machine leave it time",
+            };
+            found.push(Finding::Warning(format!(
+                "with priority {} the build runs {effect}",
+                self.nice
+            )));
+        }
         found
     }
 }
@@ -120,11 +136,17 @@ mod tests {
     }
 
     #[test]
-    fn ssh_without_a_multiplexer_and_no_network_are_only_warnings() {
+    fn ssh_without_a_multiplexer_no_network_and_another_priority_are_only_warnings() {
         let good = Facts { root: true, free: 10, ..Facts::default() };
         let ssh = Facts { ssh: true, ..good.clone() };
         assert!(matches!(ssh.judge(10).as_slice(), [Finding::Warning(_)]));
         assert_eq!(Facts { multiplexer: true, ..ssh }.judge(10), []);
+        for (nice, text) in [(-5, "before other"), (10, "leave it time")] {
+            match (Facts { nice, ..good.clone() }).judge(10).as_slice() {
+                [Finding::Warning(found)] => assert!(found.contains(text), "{found}"),
+                other => assert_eq!(other, [], "{nice}"),
+            }
+        }
         let alone = Facts { unreachable: Some("no route".to_owned()), ..good };
         assert!(matches!(alone.judge(10).as_slice(), [Finding::Warning(_)]));
     }

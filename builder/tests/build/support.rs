@@ -293,19 +293,55 @@ impl Lab {
         (status, said)
     }
 
-    /// Nothing is mounted where the build was, and nothing runs there.
+    /// Nothing is mounted where the build was, and nothing runs there or for it.
     pub(crate) fn is_left_clean(&self) {
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
         let dir = self.dir.path().to_str().unwrap();
         assert!(!mounts.contains(dir), "{mounts}");
+        let server = self.server.child.id().to_string();
         for entry in fs::read_dir("/proc").unwrap().flatten() {
-            let root = fs::read_link(entry.path().join("root"));
-            assert!(
-                !root.is_ok_and(|root| root.starts_with(dir)),
-                "{} is left",
-                entry.path().display()
-            );
+            let process = entry.path();
+            let leads_here = |name: &str| {
+                fs::read_link(process.join(name)).is_ok_and(|place| place.starts_with(dir))
+            };
+            let words = fs::read(process.join("cmdline")).unwrap_or_default();
+            let words = String::from_utf8_lossy(&words).replace('\0', " ");
+            let here = leads_here("root") || leads_here("cwd") || words.contains(dir);
+            let named = entry.file_name();
+            let is_ours = named == *server || words.contains("rsync --daemon");
+            assert!(!here || is_ours, "{} is left: {words}", process.display());
         }
+    }
+}
+
+/// Runs what follows where nothing but the folder `$1`, devices and what the kernel shows can be written: a write to any other
+/// file of this machine fails.
+const READ_ONLY: &str = r#"
+dir=$1; shift
+mount --bind "$dir" "$dir"
+while read -r _ _ _ _ point _; do
+    case "$point" in
+        "$dir" | /proc | /proc/* | /sys | /sys/* | /dev | /dev/*) ;;
+        *) mount -o remount,bind,ro "$point" 2>/dev/null ;;
+    esac
+done </proc/self/mountinfo
+for place in / /tmp /var/tmp /run /root; do
+    if touch "$place/gse-written" 2>/dev/null; then echo "$place can be written" >&2; exit 99; fi
+done
+exec "$@"
+"#;
+
+impl Lab {
+    /// A build that must succeed where all of this machine but the lab is read-only. The answer is what it printed.
+    pub(crate) fn builds_beside_a_read_only_host(&self, more: &[&str]) -> String {
+        let build = self.command(&[&["--auto=no"], more].concat());
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "bash", "-c", READ_ONLY, "bash"]).arg(self.dir.path());
+        command.arg(build.get_program()).args(build.get_args()).stdin(Stdio::null());
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", both(&output));
+        self.is_left_clean();
+        String::from_utf8(output.stdout).unwrap()
     }
 }
 

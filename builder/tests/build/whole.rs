@@ -1,11 +1,6 @@
 //! A whole build.
 
-use std::{
-    fs,
-    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
-    path::Path,
-    process::Command,
-};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
 
 use gse::build::hook::{Hook, Place};
 
@@ -42,11 +37,9 @@ pub(crate) fn inside(lab: &Lab, words: &[&str]) -> String {
 
 #[test]
 fn a_system_is_built_from_the_latest_stage3() {
-    let host = |path: &str| fs::metadata(path).map(|m| (m.ino(), m.mtime())).ok();
-    let before = ["/etc/resolv.conf", "/etc/localtime", "/etc/locale.gen", "/var/tmp"].map(host);
     let lab = Lab::new();
     configure(&lab);
-    let said = lab.builds(&["--quiet"]);
+    let said = lab.builds_beside_a_read_only_host(&["--quiet"]);
     let expected = [
         "Checking this machine",
         "Looking for the latest stage3",
@@ -100,10 +93,6 @@ fn a_system_is_built_from_the_latest_stage3() {
         assert_eq!(fs::read_dir(lab.tree(empty)).unwrap().count(), 0, "{empty}");
     }
     assert!(!lab.tree("run/gse").exists());
-    assert_eq!(
-        ["/etc/resolv.conf", "/etc/localtime", "/etc/locale.gen", "/var/tmp"].map(host)[..3],
-        before[..3]
-    );
 
     // The logs have what --quiet does not show.
     assert!(lab.log("ginstall").contains("Emerging (1 of 3)"));

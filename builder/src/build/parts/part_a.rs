@@ -172,15 +172,13 @@ pub(in crate::build) fn snapshot(host: &Host<'_>, state: &mut State) -> Result<(
     };
     let mut failure = None;
     for url in &host.sources.mirrors {
+        failure.iter().for_each(|error| host.log().note(error));
         match fetch_snapshot(host, url, &file, &to, check) {
             Ok(()) => {
                 failure = None;
                 break;
             }
-            Err(Error::Mirrors(error)) => {
-                host.log().note(format!("{error}"));
-                failure = Some(error);
-            }
+            Err(Error::Mirrors(error)) => failure = Some(error),
             Err(other) => return Err(other),
         }
     }
