@@ -75,6 +75,10 @@ pub const PROFILES: &str = "var/db/repos/gse/";
 
 /// Folders, and where what is in them goes.
 const FOLDERS: [(&str, &str); 3] = [("portage/", PORTAGE), ("gse/", PROFILES), ("files/", "")];
+/// For scripts that run when the system has started.
+const SCRIPTS: &str = "scripts/";
+/// Where they go.
+const LOCAL: &str = "etc/local.d/";
 /// Those that the builder reads itself.
 const OWN: [&str; 4] = ["build.toml", "packages", "runlevels", "inject"];
 const CATALYST_CONF: &str = "catalyst/catalyst.conf";
@@ -128,6 +132,10 @@ impl System {
             match target(&name) {
                 Target::Own => {}
                 Target::At(path) => {
+                    let mut file = file;
+                    if name.starts_with(SCRIPTS) {
+                        file.mode |= 0o111;
+                    }
                     if files.insert(path.clone(), file).is_some() {
                         let message = format!("another file goes to /{path} too: keep one of them");
                         mistakes.push(Mistake::new(&format!("system/{name}"), message));
@@ -192,7 +200,17 @@ fn target(name: &str) -> Target {
             return Target::At(format!("{path}{rest}"));
         }
     }
-    Target::Unknown
+    match name.strip_prefix(SCRIPTS) {
+        Some(script) if !script.contains('/') => Target::At(script_of_local(script)),
+        _ => Target::Unknown,
+    }
+}
+
+/// Where OpenRC's service `local` looks for a script, as the controller names those of its configuration.
+fn script_of_local(name: &str) -> String {
+    let stops = name.ends_with(".stop");
+    let name = name.trim_end_matches(".start").trim_end_matches(".stop");
+    format!("{LOCAL}{name}.{}", if stops { "stop" } else { "start" })
 }
 
 /// The names of files in `config.d/system` that have a meaning of their own.
@@ -292,11 +310,22 @@ mod tests {
             ("files/etc/motd", "hello\n"),
             ("timezone", "Europe/Athens\n"),
             ("packages", "a/b\n"),
+            ("scripts/quota", "#!/bin/sh\n"),
+            ("scripts/bye.stop", "#!/bin/sh\n"),
             ("keys/lab.asc", ""),
         ])
         .unwrap();
         let targets: Vec<_> = system.files.keys().map(String::as_str).collect();
-        assert_eq!(targets, ["etc/motd", "etc/portage/package.use/lab", "etc/timezone"]);
+        let expected = [
+            "etc/local.d/bye.stop",
+            "etc/local.d/quota.start",
+            "etc/motd",
+            "etc/portage/package.use/lab",
+            "etc/timezone",
+        ];
+        assert_eq!(targets, expected);
+        let mode = |path: &str| system.files.get(path).unwrap().mode;
+        assert_eq!((mode("etc/local.d/quota.start"), mode("etc/motd")), (0o755, 0o644));
         assert_eq!(system.packages, ["a/b"]);
         assert_eq!(system.build, Build::default());
     }

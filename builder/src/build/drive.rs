@@ -29,8 +29,8 @@ use super::{
     places::Places,
     plan::{Step, Task, plan, replaces_the_tree},
     ready::ReadyRelease,
-    run::{Cmd, Runner, ended},
-    scripts::Side,
+    run::{Runner, ended},
+    scripts::{self, Side},
     state::State,
 };
 use crate::lock::FolderLock;
@@ -294,11 +294,7 @@ impl Driver<'_> {
             return self.enter(log, &step.id());
         }
         let script = self.options.wishes.scripts.folder.join(name);
-        let cmd = Cmd::new("bash")
-            .path(script)
-            .env("GSE_HOOK", step.hook.name())
-            .env("GSE_SIDE", Side::of(&step.id()).word())
-            .env("GSE_BASE", self.options.base.name())
+        let cmd = scripts::command(self.options, &script, step.hook, Side::of(&step.id()))
             .env("GSE_CONFIG", self.options.config.to_string_lossy())
             .env("GSE_LOCAL", self.places.local.to_string_lossy())
             .env("GSE_TREE", self.places.tree.to_string_lossy());

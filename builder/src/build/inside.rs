@@ -109,12 +109,7 @@ impl Inside<'_> {
     fn script(&mut self, side: Side, hook: Hook, script: &str) -> Result<(), Error> {
         let name = script.split_once('#').map_or(script, |(name, _)| name);
         let path = Path::new("/").join(INSIDE).join(SCRIPTS).join(name);
-        let cmd = Cmd::new("bash")
-            .path(path)
-            .env("GSE_HOOK", hook.name())
-            .env("GSE_SIDE", side.word())
-            .env("GSE_BASE", self.options.base.name())
-            .env("GSE_TREE", "/");
+        let cmd = scripts::command(self.options, &path, hook, side).env("GSE_TREE", "/");
         self.run(&cmd, &[])
     }
 

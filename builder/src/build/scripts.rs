@@ -10,7 +10,12 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::hook::{Hook, Unknown};
+use super::{
+    Options,
+    hook::{Hook, Unknown},
+    log::Mode,
+    run::Cmd,
+};
 
 /// Before or after a hook point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -35,6 +40,16 @@ impl Side {
             Self::After => "after",
         }
     }
+}
+
+/// What runs a script, with what it is told of the build in its environment. With `--verbose` it shows its own commands too.
+pub(super) fn command(options: &Options, script: &Path, hook: Hook, side: Side) -> Cmd {
+    let bash = Cmd::new("bash");
+    let bash = if options.mode == Mode::Verbose { bash.arg("-x") } else { bash };
+    bash.path(script)
+        .env("GSE_HOOK", hook.name())
+        .env("GSE_SIDE", side.word())
+        .env("GSE_BASE", options.base.name())
 }
 
 /// A hook point and a side of it, as in `-gparta`.

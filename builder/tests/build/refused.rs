@@ -1,8 +1,10 @@
 //! Nothing unverified is unpacked.
 
-use std::{fs, process::Command};
+use std::fs;
 
-use crate::support::{BUILDS, Lab, POINTER, SNAPSHOT, STAGE3, fixture};
+use gse_tests::lab::copy;
+
+use crate::support::{BUILDS, Lab, POINTER, SNAPSHOT, STAGE3, Server, clearsign};
 
 const PART_A: &str = "--lawful-good=gpartb,gpartc,gpartd,gparte,gpartf,gpartg,gpartj,gpartk";
 
@@ -26,28 +28,6 @@ fn replace(bytes: &mut Vec<u8>, from: &str, to: &str) {
     let text = String::from_utf8(bytes.clone()).unwrap();
     assert!(text.contains(from));
     *bytes = text.replacen(from, to, 1).into_bytes();
-}
-
-/// Signs a text with one of the fixture's keys.
-fn clearsign(role: &str, text: &str) -> Vec<u8> {
-    let home = tempfile::tempdir().unwrap();
-    let copied =
-        Command::new("cp").arg("-a").arg(fixture().join("gnupg/.")).arg(home.path()).status();
-    assert!(copied.unwrap().success());
-    fs::write(home.path().join("text"), text).unwrap();
-    let status = Command::new("gpg")
-        .arg("--homedir")
-        .arg(home.path())
-        .args(["--batch", "--quiet", "--local-user", &format!("{role}@gse.example"), "--clearsign"])
-        .arg(home.path().join("text"))
-        .status()
-        .unwrap();
-    assert!(status.success());
-    let signed = fs::read(home.path().join("text.asc")).unwrap();
-    let end =
-        Command::new("gpgconf").arg("--homedir").arg(home.path()).args(["--kill", "all"]).status();
-    assert!(end.unwrap().success());
-    signed
 }
 
 #[test]
@@ -103,7 +83,9 @@ fn changed_digests_are_refused() {
 
 #[test]
 fn a_changed_stage3_is_refused_and_removed() {
-    let lab = Lab::new();
+    let lab = Lab::with_small_stage3();
+    let good = lab.dir.path().join("good");
+    copy(&lab.mirror(""), &good);
     lab.tamper(&format!("{BUILDS}/{STAGE3}"), |bytes| flip(bytes));
     let said = lab.fails(&[PART_A]);
     assert!(said.contains("its digests are not those that were signed"), "{said}");
@@ -114,10 +96,10 @@ fn a_changed_stage3_is_refused_and_removed() {
         "{left:?}"
     );
     // From a good mirror after it, it is taken.
-    let good = crate::support::Server::start(&fixture().join("mirror"));
+    let good = Server::start(&good);
     lab.configure(&[lab.url(), &good.url], "");
     lab.builds(&[PART_A]);
-    assert!(lab.tree("usr/bin/emerge").exists());
+    assert!(lab.tree("bin/busybox").exists());
 }
 
 #[test]

@@ -226,6 +226,7 @@ fn each_mode_shows_its_share_and_logs_everything() {
     assert!(out.contains("\nout\n") && err.contains("err\n") && !err.contains("+ "), "{out}{err}");
     let (out, err) = script_says(&["--verbose"]);
     assert!(out.contains("\nout\n") && err.contains("+ GSE_HOOK=gparta"), "{out}{err}");
+    assert!(err.contains("\n+ echo out\n"), "the script's own commands: {err}");
     let (out, err) = script_says(&["--quiet"]);
     assert!(
         !out.contains("out\n") && err.is_empty() && out.contains("+gparta:talk\n"),
@@ -323,13 +324,14 @@ fn a_system_is_published_under_the_version_that_is_named() {
     assert!(!gse(&[&format!("--verify={dist}/latest.toml"), &public]).contains("serial 4,"));
 }
 
+const INSIDE: &str = "--lawful-good=gpartb,gpartc,gparte,gpartf,gpartg,gpartj,gpartk";
+
 #[test]
-fn an_earlier_tree_is_kept_aside_when_asked_for() {
-    let lab = Lab::new();
-    let part_a = "--lawful-good=gpartb,gpartc,gparte,gpartf,gpartg,gpartj,gpartk";
-    lab.builds(&[part_a]);
+fn an_earlier_tree_is_kept_aside_and_sources_are_fetched_again_when_asked_for() {
+    let lab = Lab::with_small_stage3();
+    lab.builds(&[INSIDE]);
     fs::write(lab.tree("mine"), "").unwrap();
-    lab.builds(&[part_a, "-k"]);
+    lab.builds(&[INSIDE, "-k"]);
     assert!(!lab.tree("mine").exists());
     let aside = fs::read_dir(lab.local()).unwrap().flatten().map(|entry| entry.path());
     let aside: Vec<_> = aside.filter(|path| path.join("mine").exists()).collect();
@@ -337,6 +339,34 @@ fn an_earlier_tree_is_kept_aside_when_asked_for() {
         matches!(aside.as_slice(), [path] if path.to_string_lossy().contains("workdir-precomp-")),
         "{aside:?}"
     );
+    // The sources were good; the flag says that this does not count.
+    for name in ["gprec", "gsnap"] {
+        assert!(lab.log(name).contains("is here already"), "{}", lab.log(name));
+    }
+    lab.builds(&[INSIDE, "-fn"]);
+    for name in ["gprec", "gsnap"] {
+        assert!(!lab.log(name).contains("is here already"), "{}", lab.log(name));
+    }
+}
+
+#[test]
+fn each_hook_point_of_part_a_is_done_again_by_force_and_left_out_all_the_same() {
+    let lab = Lab::with_small_stage3();
+    lab.builds(&[INSIDE]);
+    for (hook, after) in [
+        (Hook::Seed, vec![Hook::Snapshot, Hook::Precompiled, Hook::Extract]),
+        (Hook::Snapshot, vec![]),
+        (Hook::Precompiled, vec![Hook::Extract]),
+        (Hook::Extract, vec![]),
+    ] {
+        let enforce = format!("--enforce={hook}");
+        let said = lab.builds(&[&enforce[..], "--quiet", INSIDE]);
+        let steps: Vec<_> = said.lines().filter(|l| Hook::all().any(|h| h.does() == *l)).collect();
+        let expected = [vec![Hook::Fundamentals, hook], after].concat();
+        assert_eq!(steps, expected.into_iter().map(Hook::does).collect::<Vec<_>>(), "{hook}");
+        let said = lab.builds(&[&enforce[..], &format!("--lawful-good={hook},gextr"), INSIDE]);
+        assert!(said.contains(&format!("{hook}: passed, as --lawful-good says")), "{hook}: {said}");
+    }
 }
 
 #[test]

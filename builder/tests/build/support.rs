@@ -86,6 +86,32 @@ impl Lab {
         lab
     }
 
+    /// One whose mirror has a stage3 of two megabytes: scripts run in it, and there is no Portage.
+    pub(crate) fn with_small_stage3() -> Self {
+        let lab = Self::new();
+        let (tree, tar) = (lab.dir.path().join("small"), lab.dir.path().join("small.tar.xz"));
+        small_tree(&tree);
+        let mut pack = Command::new("tar");
+        pack.args(["--create", "--xz", "--file"]).arg(&tar).arg("--directory").arg(&tree).arg(".");
+        assert!(pack.status().unwrap().success());
+        let name = STAGE3.split('/').nth(1).unwrap();
+        let sum = |program: &str| {
+            let output = Command::new(program).arg(&tar).output().unwrap();
+            let text = String::from_utf8(output.stdout).unwrap();
+            format!("{}  {name}\n", text.split(' ').next().unwrap())
+        };
+        let digests =
+            format!("# BLAKE2B HASH\n{}# SHA512 HASH\n{}", sum("b2sum"), sum("sha512sum"));
+        let bytes = fs::read(&tar).unwrap();
+        let pointer = format!("{STAGE3} {}\n", bytes.len());
+        lab.tamper(&format!("{BUILDS}/{STAGE3}"), |file| *file = bytes);
+        lab.tamper(&format!("{BUILDS}/{STAGE3}.DIGESTS"), |file| {
+            *file = clearsign("release", &digests);
+        });
+        lab.tamper(POINTER, |file| *file = clearsign("release", &pointer));
+        lab
+    }
+
     /// Writes `build.toml` with these mirrors and more text.
     pub(crate) fn configure(&self, mirrors: &[&str], more: &str) {
         self.write("build.toml", &build_toml(mirrors, more));
@@ -298,7 +324,6 @@ impl Lab {
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
         let dir = self.dir.path().to_str().unwrap();
         assert!(!mounts.contains(dir), "{mounts}");
-        let server = self.server.child.id().to_string();
         for entry in fs::read_dir("/proc").unwrap().flatten() {
             let process = entry.path();
             let leads_here = |name: &str| {
@@ -307,8 +332,8 @@ impl Lab {
             let words = fs::read(process.join("cmdline")).unwrap_or_default();
             let words = String::from_utf8_lossy(&words).replace('\0', " ");
             let here = leads_here("root") || leads_here("cwd") || words.contains(dir);
-            let named = entry.file_name();
-            let is_ours = named == *server || words.contains("rsync --daemon");
+            let is_ours =
+                ["--serve=", "rsync --daemon"].iter().any(|mirror| words.contains(mirror));
             assert!(!here || is_ours, "{} is left: {words}", process.display());
         }
     }
@@ -383,6 +408,28 @@ fn copy_links(from: &Path, to: &Path) {
         let status = Command::new("cp").arg("--archive").arg(from).arg(to).status().unwrap();
         assert!(status.success());
     }
+}
+
+/// Signs a text with one of the fixture's keys.
+pub(crate) fn clearsign(role: &str, text: &str) -> Vec<u8> {
+    let home = tempfile::tempdir().unwrap();
+    let copied =
+        Command::new("cp").arg("-a").arg(fixture().join("gnupg/.")).arg(home.path()).status();
+    assert!(copied.unwrap().success());
+    fs::write(home.path().join("text"), text).unwrap();
+    let status = Command::new("gpg")
+        .arg("--homedir")
+        .arg(home.path())
+        .args(["--batch", "--quiet", "--local-user", &format!("{role}@gse.example"), "--clearsign"])
+        .arg(home.path().join("text"))
+        .status()
+        .unwrap();
+    assert!(status.success());
+    let signed = fs::read(home.path().join("text.asc")).unwrap();
+    let end =
+        Command::new("gpgconf").arg("--homedir").arg(home.path()).args(["--kill", "all"]).status();
+    assert!(end.unwrap().success());
+    signed
 }
 
 /// A tree of two megabytes that scripts run in.
