@@ -83,13 +83,13 @@ pub fn run_build(options: &Options) -> Result<Report, Error> {
         .scripts
         .write_listing(&places.doscripts)
         .map_err(Error::io("writing", &places.doscripts))?;
-    let beginning = Beginning::find(options, &system, &places)?;
     let mut wishes = options.wishes.clone();
     wishes.rebuild |= system.build.portage.rebuild;
     wishes.snapshot = system.build.portage.sync == Sync::Snapshot;
     wishes.seed = catalyst::needs_seed(&system);
     wishes.initrd &= options.initrd.is_some() || system.build.initramfs.by.is_some();
     wishes.kernel &= options.kernel.is_some() || system.build.kernel.package.is_some();
+    let beginning = Beginning::find(options, &system, &wishes, &places)?;
     let steps = plan(&wishes, &beginning.state);
     // A key that cannot be read, a password that nobody types, a mistake: it comes to light before hours of work.
     let is_ahead = |hook| steps.iter().any(|s| s.hook == hook && !matches!(s.task, Task::Pass(_)));

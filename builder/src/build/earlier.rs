@@ -11,7 +11,7 @@ use super::{
     config_tree::System,
     hook::{Hook, HookSet},
     places::Places,
-    plan::always,
+    plan::{Reason, Task, Wishes, always, plan},
     state::State,
 };
 
@@ -35,13 +35,18 @@ pub(super) struct Beginning {
 
 impl Beginning {
     /// Looks at the earlier build, and asks. Nothing is changed by that.
-    pub(super) fn find(options: &Options, system: &System, places: &Places) -> Result<Self, Error> {
+    pub(super) fn find(
+        options: &Options,
+        system: &System,
+        wishes: &Wishes,
+        places: &Places,
+    ) -> Result<Self, Error> {
         let earlier = match options.earlier {
             Earlier::Continue => State::load(&places.state())?,
             Earlier::Forget | Earlier::Keep => None,
         };
         if let Some(state) = earlier
-            && let Going::On(state, note) = goes_on(state, options, system)
+            && let Some((state, note)) = goes_on(state, options, system, wishes)
         {
             return Ok(Self { state, note, anew: false });
         }
@@ -74,17 +79,16 @@ fn forget_logs(options: &Options, places: &Places) -> Result<(), Error> {
     }
 }
 
-/// Whether a build goes on with an earlier one.
-enum Going {
-    /// It does, with this to say.
-    On(State, Option<String>),
-    Anew,
-}
-
-fn goes_on(state: State, options: &Options, system: &System) -> Going {
+/// The state of an earlier build that this one goes on with, and what to say about it; none if it begins anew.
+fn goes_on(
+    state: State,
+    options: &Options,
+    system: &System,
+    wishes: &Wishes,
+) -> Option<(State, Option<String>)> {
     // Somebody who names hook points wants those again, of the system that is there.
     if state.finished && options.wishes.enforce != HookSet::default() {
-        return Going::On(state, None);
+        return Some((state, None));
     }
     let mut text = match &state.running {
         _ if state.finished => "An earlier build came to its end.".to_owned(),
@@ -98,31 +102,58 @@ fn goes_on(state: State, options: &Options, system: &System) -> Going {
     }
     let mut asker = Asker::new(options.questions);
     match asker.choose(&text, &[CONTINUE, FROM, AGAIN]) {
-        Some(word) if word == CONTINUE.word => Going::On(state, None),
-        Some(word) if word == FROM.word => from(state, &mut asker),
-        Some(_) => Going::Anew,
+        Some(word) if word == CONTINUE.word => Some((state, None)),
+        Some(word) if word == FROM.word => Some((from(state, wishes, &mut asker), None)),
+        Some(_) => None,
         // Whoever starts a build by a timer wants a system of today.
-        None if state.finished => Going::Anew,
+        None if state.finished && matches!(asker, Asker::Nobody(_)) => None,
+        // The terminal is gone: nothing that is there is lost by that.
+        None if state.finished => Some((state, None)),
         None => {
             let note = format!("{text} This one goes on there; --force-new begins anew.");
-            Going::On(state, Some(note))
+            Some((state, Some(note)))
         }
     }
 }
 
-/// Asks for one of the hook points that are done.
-fn from(mut state: State, asker: &mut Asker) -> Going {
-    let done = Hook::all().filter(|hook| state.is_done(hook.name()) && !always(*hook));
-    let choices: Vec<(Hook, Choice)> =
-        done.map(|hook| (hook, Choice { word: hook.name(), meaning: hook.does() })).collect();
-    let words: Vec<Choice> = choices.iter().map(|(_, choice)| *choice).collect();
-    if words.is_empty() {
-        return Going::On(state, None);
+/// Asks for a hook point of this build that the earlier one had behind it.
+fn from(mut state: State, wishes: &Wishes, asker: &mut Asker) -> State {
+    let behind = again_from(wishes, &state);
+    let choice = |hook: &Hook| Choice { word: hook.name(), meaning: hook.does() };
+    let chosen = asker.choose("From which one on?", &behind.iter().map(choice).collect::<Vec<_>>());
+    if let Some(hook) = behind.iter().find(|hook| Some(hook.name()) == chosen) {
+        state.forget_from(*hook);
     }
-    let chosen = asker.choose("From which one on?", &words);
-    match choices.iter().find(|(_, choice)| Some(choice.word) == chosen) {
-        Some((hook, _)) => state.forget_from(*hook),
-        None => return Going::On(state, None),
+    state
+}
+
+/// Those that are done, and those between them that were not asked for then and are now.
+fn again_from(wishes: &Wishes, state: &State) -> Vec<Hook> {
+    let last = Hook::all().filter(|hook| state.is_done(hook.name())).last();
+    let is_wanted = |task: &Task| matches!(task, Task::Work { .. } | Task::Pass(Reason::Done));
+    let steps = plan(wishes, state).into_iter().filter(|step| is_wanted(&step.task));
+    steps.map(|step| step.hook).filter(|hook| Some(*hook) <= last && !always(*hook)).collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_asked_for_before_can_be_where_a_build_is_run_again_from() {
+        let mut state = State::default();
+        for hook in ["gfund", "gextr", "gpartb", "ginstall", "gpartj"] {
+            state.record(hook, 0);
+        }
+        let left_out = ["gseed gprec gpartc gparte grunlevels".to_owned()];
+        let wishes =
+            Wishes { lawful_good: HookSet::parse(&left_out).unwrap(), ..Wishes::default() };
+        let names = |wishes: &Wishes| {
+            again_from(wishes, &state).into_iter().map(Hook::name).collect::<Vec<_>>()
+        };
+        assert_eq!(names(&wishes), ["gextr", "gpartb", "ginstall", "gpartj"]);
+        let with_kernel = Wishes { kernel: true, ..wishes };
+        assert_eq!(names(&with_kernel), ["gextr", "gpartb", "ginstall", "gkernel", "gpartj"]);
     }
-    Going::On(state, None)
 }

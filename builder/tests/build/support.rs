@@ -112,9 +112,10 @@ impl Lab {
         lab
     }
 
-    /// Writes `build.toml` with these mirrors and more text.
+    /// Writes `build.toml` with these mirrors and more text. Where that says nothing of it, eix is not installed: it takes time.
     pub(crate) fn configure(&self, mirrors: &[&str], more: &str) {
-        self.write("build.toml", &build_toml(mirrors, more));
+        let quick = if more.contains("[packages]") { "" } else { "[packages]\neix = false\n" };
+        self.write("build.toml", &build_toml(mirrors, &format!("{quick}{more}")));
     }
 
     pub(crate) fn url(&self) -> &str {

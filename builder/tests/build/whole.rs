@@ -7,7 +7,7 @@ use gse::build::hook::{Hook, Place};
 use crate::support::Lab;
 
 /// Of its `build.toml`.
-pub(crate) const MORE: &str = "[kernel]\npackage = \"sys-kernel/gentoo-kernel-bin\"\n[portage]\nprofile = \"default/linux/amd64/23.0/desktop\"\n[locale]\nlang = \"de_DE.utf8\"\n\
+pub(crate) const MORE: &str = "[packages]\neix = true\n[kernel]\npackage = \"sys-kernel/gentoo-kernel-bin\"\n[portage]\nprofile = \"default/linux/amd64/23.0/desktop\"\n[locale]\nlang = \"de_DE.utf8\"\n\
                 [clean]\nshare = [\"games\"]\n";
 
 /// A configuration with something in every part.
@@ -125,7 +125,7 @@ fn each_hook_point_again(lab: &Lab) {
 fn the_ebuild_repository_can_come_by_emerge_sync() {
     let lab = Lab::new();
     let url = lab.url().to_owned();
-    lab.configure(&[&url], "[portage]\nsync = \"emerge\"\n");
+    lab.configure(&[&url], "[packages]\neix = true\n[portage]\nsync = \"emerge\"\n");
     // rsync's own server, for as long as this process lives.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();

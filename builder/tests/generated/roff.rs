@@ -18,6 +18,7 @@ pub(crate) fn fill(source: &str) -> String {
         }
         Some("HOOKS") => hooks(),
         Some("CONFIG") => configuration(),
+        Some("PROFILE") => profile(),
         Some(other) => panic!("nothing is called .@{other}"),
         None => format!("{line}\n"),
     };
@@ -108,6 +109,23 @@ fn hooks() -> String {
         ));
     }
     text
+}
+
+/// What the GSE profile has: USE flags and packages.
+fn profile() -> String {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config.d/system/gse/profiles");
+    let of = |name: &str| {
+        let read = |file: &str| fs::read_to_string(top.join(name).join(file)).unwrap();
+        let (defaults, packages) = (read("make.defaults"), read("packages"));
+        let flags = defaults.lines().filter_map(|line| line.strip_prefix("USE=\""));
+        let flags = flags.flat_map(|line| line.trim_end_matches('"').split(' '));
+        let flags: Vec<_> = flags.filter(|flag| *flag != "${USE}").collect();
+        let packages = packages.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+        let packages: Vec<_> = packages.collect();
+        let text = format!("USE flags: {}.\nPackages: {}.", flags.join(" "), packages.join(", "));
+        item(&format!("gse:{name}"), &text)
+    };
+    ["parent-gse", "child-gse"].map(of).concat()
 }
 
 /// Every file of the default configuration, as it explains itself.

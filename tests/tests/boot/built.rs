@@ -46,6 +46,11 @@ fn build(lab: &Lab) -> PathBuf {
     })
     .unwrap();
     fs::remove_dir_all(lab.dir().join("local")).unwrap();
+    let text = fs::read_to_string(lab.dist().join("latest.toml")).unwrap();
+    assert!(
+        text.contains("images/gse-1/vmlinuz") && text.contains("images/gse-1/initramfs.img"),
+        "{text}"
+    );
     lab.dist().join("controller").join(release)
 }
 
