@@ -69,6 +69,7 @@ pub fn archive(cli: &Cli, tree: &Path) -> anyhow::Result<()> {
         },
         latest: true,
         created: created()?,
+        until: epoch()?,
         patches: cli.patches,
         threads: archive::cores(),
     };
@@ -155,16 +156,20 @@ pub fn serve(cli: &Cli, address: Option<&str>) -> anyhow::Result<()> {
     Ok(serve::run(&options, &mut stdout())?)
 }
 
-/// When something is published: now, or `SOURCE_DATE_EPOCH` for a reproducible result
-/// (<https://reproducible-builds.org/specs/source-date-epoch/>).
+/// When something is published: now, or [`epoch`] for a reproducible result.
 pub(crate) fn created() -> anyhow::Result<u64> {
-    match std::env::var("SOURCE_DATE_EPOCH") {
-        Ok(text) => text.parse().context("SOURCE_DATE_EPOCH is no number of seconds since 1970"),
-        Err(_) => {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH);
-            Ok(now.context("the clock is before 1970: set it")?.as_secs())
-        }
+    if let Some(epoch) = epoch()? {
+        return Ok(epoch);
     }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    Ok(now.context("the clock is before 1970: set it")?.as_secs())
+}
+
+/// `SOURCE_DATE_EPOCH`, in seconds since 1970 (<https://reproducible-builds.org/specs/source-date-epoch/>).
+pub(crate) fn epoch() -> anyhow::Result<Option<u64>> {
+    let text = std::env::var("SOURCE_DATE_EPOCH").ok();
+    let number = text.map(|text| text.parse()).transpose();
+    number.context("SOURCE_DATE_EPOCH is no number of seconds since 1970")
 }
 
 pub(crate) fn print_json(value: &impl Serialize) -> anyhow::Result<()> {

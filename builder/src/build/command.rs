@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     cli::{Auto, Cli},
-    commands::created,
+    commands::{created, epoch},
     keys,
 };
 
@@ -143,6 +143,7 @@ fn publish(cli: &Cli, version: &str) -> anyhow::Result<Publish> {
         patches: cli.patches,
         latest: cli.mark.map(|mark| mark == Auto::Yes),
         created: created()?,
+        until: epoch()?,
     })
 }
 

@@ -106,6 +106,8 @@ pub struct Publish {
     pub latest: Option<bool>,
     /// Now, in seconds since 1970.
     pub created: u64,
+    /// See [`crate::archive::ArchiveOptions::until`].
+    pub until: Option<u64>,
 }
 
 /// What to build, and how.

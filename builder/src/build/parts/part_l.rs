@@ -32,6 +32,7 @@ pub(in crate::build) fn mark(
         kernel: None,
         latest,
         created: publish.created,
+        until: publish.until,
         patches: publish.patches,
         threads: archive::cores(),
     };
