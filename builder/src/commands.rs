@@ -18,14 +18,12 @@ use serde::Serialize;
 use crate::{
     archive::{self, ArchiveOptions, Summary},
     cli::Cli,
+    config_d,
     keys::{self, SecretKey},
     password,
     progress::Progress,
     publish, serve, verify,
 };
-
-/// Where the configuration is unless the command line says otherwise.
-const CONFIG_D: &str = "config.d";
 
 /// `--keygen=FILE [--password]`
 pub fn keygen(cli: &Cli, file: &Path) -> anyhow::Result<()> {
@@ -123,9 +121,9 @@ pub fn sign(cli: &Cli, file: &Path) -> anyhow::Result<()> {
 }
 
 /// `--check-config[=CONFIG.D]`
-pub fn check_config(config: Option<&Path>) -> anyhow::Result<()> {
-    let config = config.unwrap_or(Path::new(CONFIG_D));
-    publish::check(config)?;
+pub fn check_config(cli: &Cli, config: Option<&Path>) -> anyhow::Result<()> {
+    let config = config_d::find(config.or(cli.config.as_deref()))?;
+    publish::check(&config)?;
     print_line(&format!("{}: no mistakes found", config.display()))
 }
 
@@ -133,7 +131,7 @@ pub fn check_config(config: Option<&Path>) -> anyhow::Result<()> {
 pub fn publish_config(cli: &Cli, config: Option<&Path>) -> anyhow::Result<()> {
     let key = SecretKey::load(&cli.key, password::ask)?;
     let options = publish::Options {
-        config: config.unwrap_or(Path::new(CONFIG_D)).to_owned(),
+        config: config_d::find(config.or(cli.config.as_deref()))?,
         dist: cli.dist.clone(),
         created: created()?,
         signer: key.public().clone(),

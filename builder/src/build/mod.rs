@@ -39,7 +39,6 @@ use std::path::PathBuf;
 
 use gse_protocol::sign::PublicKey;
 
-pub(crate) use command::PLACES;
 pub use command::command;
 pub use drive::{Report, run_build};
 pub use error::Error;
