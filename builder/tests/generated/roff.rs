@@ -18,6 +18,7 @@ pub(crate) fn fill(source: &str) -> String {
         }
         Some("HOOKS") => hooks(),
         Some("CONFIG") => configuration(),
+        Some("PROFILE") => profiles(),
         Some(other) => panic!("nothing is called .@{other}"),
         None => format!("{line}\n"),
     };
@@ -106,6 +107,39 @@ fn hooks() -> String {
             &format!("{}{part}", hook.name()),
             &format!("{}.{place}", hook.does()),
         ));
+    }
+    text
+}
+
+/// The GSE profiles: their USE flags and packages, by the comments above them.
+fn profiles() -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config.d/system/gse/profiles");
+    let mut text = String::new();
+    for name in ["parent-gse", "child-gse"] {
+        let read = |file: &str| fs::read_to_string(folder.join(name).join(file)).unwrap();
+        let flags = read("make.defaults").replace("${USE} ", "").replace("USE=", "");
+        text.push_str(&paragraphs(&format!("USE flags of {name}"), &flags.replace('"', "")));
+        text.push_str(&paragraphs(&format!("Packages of {name}"), &read("packages")));
+    }
+    text
+}
+
+/// Lines in groups, each under the last comment above it.
+fn paragraphs(what: &str, content: &str) -> String {
+    let mut text = format!(".SS {}\n", escape(what));
+    // The first one is about the whole file.
+    for group in content.split("\n\n").skip(1) {
+        let (comments, lines): (Vec<&str>, Vec<&str>) =
+            group.lines().filter(|line| !line.is_empty()).partition(|line| line.starts_with('#'));
+        if !lines.is_empty() {
+            let comment = comments.join(" ").replace("# ", "");
+            // What follows a colon is why.
+            let title = comment.split(':').next().unwrap_or_default();
+            text.push_str(&item(
+                title.trim_end_matches('.'),
+                &lines.join(", ").replace(' ', ", ").replace(",,", ","),
+            ));
+        }
     }
     text
 }
