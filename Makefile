@@ -121,7 +121,7 @@ install: programs ## Install gse, its default configuration, manual, completions
 	install -D -m 755 $(BIN)/gse $(ROOT)/bin/gse
 	install -D -m 755 $(BIN)/gse-controller $(ROOT)/lib64/gse/gse-controller
 	cp -R $(BIN)/tools $(ROOT)/lib64/gse/
-	find config.d docs README.md LICENSE -type f -exec sh -c 'for f; do \
+	find config.d docs README.md CHANGELOG.md LICENSE -type f -exec sh -c 'for f; do \
 		case $$f in config.d/*) to="lib64/gse/$$f share/gse/$$f" ;; *) to=share/doc/gse/$$f ;; esac; \
 		for t in $$to; do install -D -m 644 "$$f" "$(ROOT)/$$t" || exit 1; done; done' sh {} +
 	for page in gse.1 gse.5 gse-config.5 gse-controller.8; do \

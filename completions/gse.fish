@@ -10,7 +10,7 @@ general\t'Flags that many commands have'
 all\t'Every flag'"
 complete -c gse -l keygen -d 'Make a key pair: FILE (secret) and FILE.pub' -r -F
 complete -c gse -l archive -d 'Make a signed image of a root tree and publish it (parts K and L)' -r -F
-complete -c gse -l version -d 'The image\'s version; with --base, the system is published under it (part L)' -r
+complete -c gse -l version -d 'The image\'s version; with --base, the system is published under it (part L). Alone: that of gse (-V)' -r
 complete -c gse -l name -d 'The image\'s name' -r
 complete -c gse -l level -d 'zstd level of the image' -r
 complete -c gse -l patches -d 'From how many of the last images patches are made' -r
@@ -29,8 +29,8 @@ complete -c gse -l auto -d 'With --base: whether questions are asked; they are, 
 no\t'Nothing is asked'"
 complete -c gse -l on-failure -d 'With --base: what happens after a failure when nobody is asked' -r -f -a "stop\t'The build ends, to be gone on with'
 skip\t'It goes on without what failed: emerge without the package, everything else without the command'"
-complete -c gse -l mark -d 'With --base and --version: whether machines take the system next, or it only lies ready (asked, without it)' -r -f -a "yes\t'Questions are asked'
-no\t'Nothing is asked'"
+complete -c gse -l mark -d 'With --base and --version: whether machines take the system next, or it only lies ready (asked, without it)' -r -f -a "yes\t'Machines take it at their next start'
+no\t'It lies ready in images/'"
 complete -c gse -l distcc -d 'With --base: compile on the hosts of distcc.hosts in build.toml, with or without pump mode' -r -f -a "no\t'Everything is compiled here'
 on\t'Compilation goes to the hosts'
 pump\t'Preprocessing too'"
@@ -57,7 +57,7 @@ complete -c gse -l default -d 'Make a version that is published the one that mac
 complete -c gse -l withdraw -d 'Offer a version no longer; if machines take it now, the newest other one takes its place' -r
 complete -c gse -l prune -d 'Show which images are no longer needed: withdrawn ones, and all but the default and the KEEP newest [default: 1]. With --force, remove them' -r
 complete -c gse -l time-state -d 'With another command: save flags and configuration as the state NAME, before they are used. Alone: ? lists the states, -N deletes the one with number N' -r
-complete -c gse -l time-warp -d 'Run the saved state N again, given by its number or name; the only flag then' -r
+complete -c gse -l time-warp -d 'Run the saved state N again, given by its number or name; the only flag then, beside --local' -r
 complete -c gse -l edit -d 'Edit the configuration of the saved state N, which is then checked' -r
 complete -c gse -l serve -d 'Serve DIST' -r
 complete -c gse -l tls-cert -d 'With --serve: certificate chain, PEM' -r -F

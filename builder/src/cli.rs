@@ -1,6 +1,7 @@
 //! The command line.
 
 mod help;
+mod mistakes;
 mod read;
 mod short;
 mod topics;
@@ -21,6 +22,7 @@ use crate::{
 
 pub use self::{
     help::{EXIT_CODES, help},
+    mistakes::Mistake,
     read::{Asked, command, read},
     short::{SHORT, written_out},
     topics::Topic,
@@ -32,6 +34,15 @@ pub enum Auto {
     /// Questions are asked.
     Yes,
     /// Nothing is asked.
+    No,
+}
+
+/// What becomes of a system that is published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Mark {
+    /// Machines take it at their next start.
+    Yes,
+    /// It lies ready in images/.
     No,
 }
 
@@ -58,7 +69,7 @@ pub struct Cli {
     /// Make a signed image of a root tree and publish it (parts K and L)
     #[arg(long, value_name = "TREE", group = "action", requires = "version")]
     pub archive: Option<PathBuf>,
-    /// The image's version; with --base, the system is published under it (part L)
+    /// The image's version; with --base, the system is published under it (part L). Alone: that of gse (-V)
     #[arg(long, value_name = "V")]
     pub version: Option<String>,
     /// The image's name
@@ -128,7 +139,7 @@ pub struct Cli {
     pub quiet: bool,
     /// With --base and --version: whether machines take the system next, or it only lies ready (asked, without it)
     #[arg(long, value_name = "YES|NO", value_enum, requires_all = ["base", "version"])]
-    pub mark: Option<Auto>,
+    pub mark: Option<Mark>,
     /// With --base: compile on the hosts of distcc.hosts in build.toml, with or without pump mode
     #[arg(long, value_name = "MODE", value_enum)]
     pub distcc: Option<Distcc>,

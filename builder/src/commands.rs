@@ -18,14 +18,12 @@ use serde::Serialize;
 use crate::{
     archive::{self, ArchiveOptions, Summary},
     cli::Cli,
+    config_d,
     keys::{self, SecretKey},
     password,
     progress::Progress,
     publish, serve, verify,
 };
-
-/// Where the configuration is unless the command line says otherwise.
-const CONFIG_D: &str = "config.d";
 
 /// `--keygen=FILE [--password]`
 pub fn keygen(cli: &Cli, file: &Path) -> anyhow::Result<()> {
@@ -69,6 +67,7 @@ pub fn archive(cli: &Cli, tree: &Path) -> anyhow::Result<()> {
         },
         latest: true,
         created: created()?,
+        until: epoch()?,
         patches: cli.patches,
         threads: archive::cores(),
     };
@@ -122,9 +121,9 @@ pub fn sign(cli: &Cli, file: &Path) -> anyhow::Result<()> {
 }
 
 /// `--check-config[=CONFIG.D]`
-pub fn check_config(config: Option<&Path>) -> anyhow::Result<()> {
-    let config = config.unwrap_or(Path::new(CONFIG_D));
-    publish::check(config)?;
+pub fn check_config(cli: &Cli, config: Option<&Path>) -> anyhow::Result<()> {
+    let config = config_d::find(config.or(cli.config.as_deref()))?;
+    publish::check(&config)?;
     print_line(&format!("{}: no mistakes found", config.display()))
 }
 
@@ -132,7 +131,7 @@ pub fn check_config(config: Option<&Path>) -> anyhow::Result<()> {
 pub fn publish_config(cli: &Cli, config: Option<&Path>) -> anyhow::Result<()> {
     let key = SecretKey::load(&cli.key, password::ask)?;
     let options = publish::Options {
-        config: config.unwrap_or(Path::new(CONFIG_D)).to_owned(),
+        config: config_d::find(config.or(cli.config.as_deref()))?,
         dist: cli.dist.clone(),
         created: created()?,
         signer: key.public().clone(),
@@ -155,16 +154,20 @@ pub fn serve(cli: &Cli, address: Option<&str>) -> anyhow::Result<()> {
     Ok(serve::run(&options, &mut stdout())?)
 }
 
-/// When something is published: now, or `SOURCE_DATE_EPOCH` for a reproducible result
-/// (<https://reproducible-builds.org/specs/source-date-epoch/>).
+/// When something is published: now, or [`epoch`] for a reproducible result.
 pub(crate) fn created() -> anyhow::Result<u64> {
-    match std::env::var("SOURCE_DATE_EPOCH") {
-        Ok(text) => text.parse().context("SOURCE_DATE_EPOCH is no number of seconds since 1970"),
-        Err(_) => {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH);
-            Ok(now.context("the clock is before 1970: set it")?.as_secs())
-        }
+    if let Some(epoch) = epoch()? {
+        return Ok(epoch);
     }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    Ok(now.context("the clock is before 1970: set it")?.as_secs())
+}
+
+/// `SOURCE_DATE_EPOCH`, in seconds since 1970 (<https://reproducible-builds.org/specs/source-date-epoch/>).
+pub(crate) fn epoch() -> anyhow::Result<Option<u64>> {
+    let text = std::env::var("SOURCE_DATE_EPOCH").ok();
+    let number = text.map(|text| text.parse()).transpose();
+    number.context("SOURCE_DATE_EPOCH is no number of seconds since 1970")
 }
 
 pub(crate) fn print_json(value: &impl Serialize) -> anyhow::Result<()> {

@@ -35,7 +35,7 @@ pub enum Error {
         source: io::Error,
     },
     /// Reading a key file.
-    #[error("reading the key {path} (gse --keygen={path} makes one)")]
+    #[error("reading the key {path} (gse --keygen={} makes one)", secret_file(path).display())]
     Read {
         /// Which file.
         path: PathBuf,
@@ -140,6 +140,12 @@ pub fn load_public(path: &Path) -> Result<PublicKey, Error> {
     let (_, text) = read(path)?;
     let wrong = |source| Error::NotAPublicKey { path: path.to_owned(), source };
     text.parse().map_err(wrong)
+}
+
+/// The other way round than [`public_file`].
+fn secret_file(path: &Path) -> PathBuf {
+    let is_public = path.extension().is_some_and(|end| end == "pub");
+    if is_public { path.with_extension("") } else { path.to_owned() }
 }
 
 fn read(path: &Path) -> Result<(File, String), Error> {

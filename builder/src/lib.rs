@@ -4,6 +4,7 @@ pub mod archive;
 pub mod build;
 pub mod cli;
 pub mod commands;
+pub mod config_d;
 pub mod editor;
 pub mod initramfs;
 pub mod installation;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use gse::{
-    build,
+    build::{self, hook, scripts},
     cli::{self, Asked, Cli},
     commands, initramfs, installation, menu, releases, states,
 };
@@ -18,6 +18,10 @@ fn main() -> ExitCode {
             let _ = writeln!(stdout(), "{}", cli::help(topic).trim_end());
             ExitCode::SUCCESS
         }
+        Ok(Asked::Version) => {
+            let _ = writeln!(stdout(), "gse {}", env!("CARGO_PKG_VERSION"));
+            ExitCode::SUCCESS
+        }
         Err(mistake) => mistake.exit(),
     }
 }
@@ -27,9 +31,14 @@ fn finish(result: anyhow::Result<ExitCode>) -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             eprintln!("gse: {error:#}");
-            ExitCode::FAILURE
+            if is_mistake(&error) { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
+}
+
+/// Whether the command line is wrong, and nothing was done.
+fn is_mistake(error: &anyhow::Error) -> bool {
+    error.is::<cli::Mistake>() || error.is::<scripts::Error>() || error.is::<hook::Unknown>()
 }
 
 fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
@@ -62,7 +71,7 @@ fn done(cli: &Cli) -> anyhow::Result<()> {
         return commands::sign(cli, file);
     }
     if let Some(config) = &cli.check_config {
-        return commands::check_config(config.as_deref());
+        return commands::check_config(cli, config.as_deref());
     }
     if let Some(config) = &cli.publish_config {
         return commands::publish_config(cli, config.as_deref());

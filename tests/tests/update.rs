@@ -86,6 +86,7 @@ impl Lab {
             kernel: None,
             latest: true,
             created: 1_700_000_000,
+            until: None,
             patches: 2,
             threads: NonZero::new(3).unwrap(),
         };

@@ -2,7 +2,7 @@
 
 use std::{io, ops::Range, os::fd::AsFd as _};
 
-use gse_protocol::index::{Content, Entry, Kind};
+use gse_protocol::index::{Content, Kind};
 use rustix::fs::{AtFlags, FileType, OFlags, StatxFlags, statx};
 
 use super::{
@@ -65,7 +65,7 @@ impl<'p> Filler<'p> {
                 self.put_head(frame, number, *start)?;
             }
             if let Some(content) = content.filter(|c| c.stored() > 0) {
-                self.put_data(frame, number, entry, content)?;
+                self.put_data(frame, number, content)?;
             }
         }
         Ok(())
@@ -87,7 +87,6 @@ impl<'p> Filler<'p> {
         &mut self,
         frame: &FramePlan,
         number: usize,
-        entry: &Entry,
         content: &Content,
     ) -> Result<(), Error> {
         let whole = content.offset..content.offset + content.stored();
@@ -97,7 +96,7 @@ impl<'p> Filler<'p> {
         }
         let range = within(&part, frame.range.start);
         let Some(to) = self.bytes.get_mut(range.clone()) else { return Ok(()) };
-        read(self.tree, entry, content, part.start - whole.start, to)?;
+        read(self.tree, number, content, part.start - whole.start, to)?;
         self.pieces.push(Piece {
             entry: number,
             range,
@@ -112,11 +111,12 @@ impl<'p> Filler<'p> {
 /// listed. It is enough to look afterwards: whoever wrote to it before or meanwhile left a new time.
 fn read(
     tree: &Tree,
-    entry: &Entry,
+    number: usize,
     content: &Content,
     offset: u64,
     to: &mut [u8],
 ) -> Result<(), Error> {
+    let Some(entry) = tree.entries.get(number) else { return Ok(()) };
     let changed = |what| Error::Changed { path: path_of(&entry.path), what };
     let failed = |source: io::Error| match source.raw_os_error() {
         Some(code) if code == rustix::io::Errno::NOENT.raw_os_error() => changed("vanished"),
@@ -137,7 +137,7 @@ fn read(
         .map_err(|e| failed(e.into()))?;
     let same = FileType::from_raw_mode(stat.stx_mode.into()) == FileType::RegularFile
         && stat.stx_size == content.size
-        && mtime(&stat) == entry.mtime;
+        && tree.mtime(number) == Some(mtime(&stat));
     if same { Ok(()) } else { Err(changed("changed")) }
 }
 

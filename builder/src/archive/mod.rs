@@ -83,6 +83,9 @@ pub struct ArchiveOptions<'a> {
     pub latest: bool,
     /// Now, in seconds since 1970.
     pub created: u64,
+    /// The latest time that a file in the image may have, in seconds since 1970: files with a later one get this. So a tree
+    /// that is made again makes the same image.
+    pub until: Option<u64>,
     /// From how many of the last images with this name machines get patches.
     pub patches: usize,
     /// How many cores to use.
@@ -149,6 +152,9 @@ pub fn archive(options: &ArchiveOptions<'_>, progress: &Progress) -> Result<Summ
     let folder = dist::new_image(options.dist, options.name, options.version)?;
 
     let mut tree = walk::walk(root, options.threads)?;
+    if let Some(until) = options.until {
+        tree.settle(until);
+    }
     for note in &tree.notes {
         progress.note(&note.to_string());
     }

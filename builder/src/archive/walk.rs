@@ -34,6 +34,26 @@ pub(super) struct Tree {
     pub(super) entries: Vec<Entry>,
     /// Sorted.
     pub(super) notes: Vec<Note>,
+    /// What the tree says about entries whose time [`Tree::settle`] has changed, by their number.
+    later: HashMap<usize, Time>,
+}
+
+impl Tree {
+    /// Later times than this one, in seconds since 1970, become it.
+    pub(super) fn settle(&mut self, until: u64) {
+        let latest = Time { seconds: i64::try_from(until).unwrap_or(i64::MAX), nanoseconds: 0 };
+        for (number, entry) in self.entries.iter_mut().enumerate() {
+            if entry.mtime > latest {
+                self.later.insert(number, std::mem::replace(&mut entry.mtime, latest));
+            }
+        }
+    }
+
+    /// When the content of an entry was last changed, as the tree says it.
+    pub(super) fn mtime(&self, number: usize) -> Option<Time> {
+        let settled = || self.entries.get(number).map(|entry| entry.mtime);
+        self.later.get(&number).copied().or_else(settled)
+    }
 }
 
 /// What the person should know of the tree; not an error.
@@ -83,7 +103,7 @@ pub(super) fn walk(root: OwnedFd, threads: NonZero<usize>) -> Result<Tree, Error
     });
     let (listings, notes) = queue.into_listings()?;
     let entries = flatten(top, listings)?;
-    Ok(Tree { root, entries, notes })
+    Ok(Tree { root, entries, notes, later: HashMap::new() })
 }
 
 /// The directories that are still to be listed, and those that have been.

@@ -22,18 +22,15 @@ use super::{
     scripts::Scripts,
 };
 use crate::{
-    cli::{Auto, Cli},
-    commands::created,
-    keys,
+    cli::{Auto, Cli, Mark, Mistake},
+    commands::{created, epoch},
+    config_d, keys,
 };
 
 /// Tells this program that it is shut in.
 pub(super) const INSIDE: &str = "--inside";
 /// Tells it that it is to do one step in the tree.
 pub(super) const STEP: &str = "--step";
-
-/// Where the configuration is when nothing says otherwise.
-pub(crate) const PLACES: [&str; 2] = ["config.d", "/usr/lib64/gse/config.d"];
 
 /// `gse --base=…`
 ///
@@ -91,10 +88,10 @@ fn options(cli: &Cli, base: Base) -> anyhow::Result<Options> {
         (_, true) => Mode::Quiet,
         _ => Mode::Normal,
     };
-    anyhow::ensure!(
-        mode != Mode::Verbose || cli.auto != Some(Auto::Yes),
-        "--verbose and --auto=yes exclude each other: questions would be lost among what --verbose prints"
-    );
+    if mode == Mode::Verbose && cli.auto == Some(Auto::Yes) {
+        let text = "--verbose and --auto=yes exclude each other: questions would be lost among what --verbose prints";
+        return Err(Mistake(text.to_owned()).into());
+    }
     let no_kernel = cli.no_kernel || cli.build_minimal;
     let no_initramfs = cli.no_initramfs || no_kernel;
     Ok(Options {
@@ -141,8 +138,9 @@ fn publish(cli: &Cli, version: &str) -> anyhow::Result<Publish> {
         level: cli.level,
         allow_downgrade: cli.allow_downgrade,
         patches: cli.patches,
-        latest: cli.mark.map(|mark| mark == Auto::Yes),
+        latest: cli.mark.map(|mark| mark == Mark::Yes),
         created: created()?,
+        until: epoch()?,
     })
 }
 
@@ -154,16 +152,6 @@ fn image(path: &Path) -> anyhow::Result<PathBuf> {
 }
 
 fn config(cli: &Cli) -> anyhow::Result<PathBuf> {
-    let found = match &cli.config {
-        Some(config) => Some(config.clone()),
-        None => PLACES.map(PathBuf::from).into_iter().find(|place| place.is_dir()),
-    };
-    let found = found.with_context(|| {
-        format!(
-            "there is no configuration: tried {}; name one with --config=CONFIG.D",
-            PLACES.join(" and ")
-        )
-    })?;
     let here = env::current_dir().context("finding the current directory")?;
-    Ok(here.join(found))
+    Ok(here.join(config_d::find(cli.config.as_deref())?))
 }

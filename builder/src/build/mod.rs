@@ -40,7 +40,6 @@ use std::path::PathBuf;
 
 use gse_protocol::sign::PublicKey;
 
-pub(crate) use command::PLACES;
 pub use command::command;
 pub use drive::{Report, run_build};
 pub use error::Error;
@@ -108,6 +107,8 @@ pub struct Publish {
     pub latest: Option<bool>,
     /// Now, in seconds since 1970.
     pub created: u64,
+    /// See [`crate::archive::ArchiveOptions::until`].
+    pub until: Option<u64>,
 }
 
 /// What to build, and how.

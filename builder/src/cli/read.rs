@@ -2,12 +2,13 @@
 
 use std::ffi::OsString;
 
-use clap::{
-    CommandFactory as _, FromArgMatches as _,
-    error::{ContextKind, ContextValue, ErrorKind},
-};
+use clap::{CommandFactory as _, FromArgMatches as _, error::ErrorKind, parser::ValueSource};
 
-use super::{Cli, Topic, short::meant, written_out};
+use super::{
+    Cli, Topic,
+    mistakes::{explained, mistake},
+    written_out,
+};
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -16,11 +17,14 @@ pub enum Asked {
     Run(Box<Cli>),
     /// `--help`, with a topic or without.
     Help(Option<Topic>),
+    /// Which gse this is.
+    Version,
 }
 
 /// The command line, as clap knows it, with each flag under its topic.
 pub fn command() -> clap::Command {
-    Cli::command().mut_args(|arg| {
+    let usage = "gse FLAGS; gse --help lists them by topic";
+    Cli::command().override_usage(usage).mut_args(|arg| {
         let heading = Topic::of(arg.get_id().as_str()).heading();
         arg.help_heading(heading)
     })
@@ -39,18 +43,24 @@ pub fn read(args: impl IntoIterator<Item = OsString>) -> Result<Asked, clap::Err
     if let Some(topic) = help_asked(&args) {
         return Ok(Asked::Help(topic?));
     }
-    let parsed = command().try_get_matches_from(args).and_then(|matches| {
+    if let [_, only] = args.as_slice()
+        && (only == "--version" || only == "-V")
+    {
+        return Ok(Asked::Version);
+    }
+    let parsed = command().try_get_matches_from(&args).and_then(|matches| {
         let acts = matches.contains_id("action");
         let cli = Cli::from_arg_matches(&matches)?;
+        check_alone(&matches, &cli)?;
         if acts || cli.states.is_alone() { Ok(cli) } else { Err(nothing_to_do()) }
     });
-    parsed.map(|cli| Asked::Run(Box::new(cli))).map_err(with_short_flags)
+    parsed.map(|cli| Asked::Run(Box::new(cli))).map_err(|error| explained(error, &args))
 }
 
 fn nothing_to_do() -> clap::Error {
     let text = "nothing is asked for: name what to do, such as --base, --archive, --releases, or -mm for the menu; \
-                gse --help lists the topics\n";
-    clap::Error::raw(ErrorKind::MissingRequiredArgument, text)
+                gse --help lists the topics";
+    mistake(ErrorKind::MissingRequiredArgument, text)
 }
 
 /// The topic, if any of the arguments is for help.
@@ -75,24 +85,20 @@ fn unknown_topic(word: &str) -> clap::Error {
     let near = topics.iter().find(|topic| strsim::damerau_levenshtein(topic, word) <= 2);
     let meant = near.map(|topic| format!(" (did you mean {topic}?)")).unwrap_or_default();
     let text =
-        format!("there is no help about {word:?}{meant}: topics are {}, all\n", topics.join(", "));
-    clap::Error::raw(ErrorKind::InvalidValue, text)
+        format!("there is no help about {word:?}{meant}: topics are {}, all", topics.join(", "));
+    mistake(ErrorKind::InvalidValue, &text)
 }
 
-/// Clap names the first letter of an unknown cluster; people know whole ones.
-fn with_short_flags(error: clap::Error) -> clap::Error {
-    let written = std::env::args().find_map(|arg| Some((meant(&arg)?, arg)));
-    let of_cluster = |arg: &str| match error.get(ContextKind::InvalidArg) {
-        Some(ContextValue::String(letter)) => arg.starts_with(letter.as_str()),
-        _ => false,
-    };
-    match (error.kind(), written) {
-        (ErrorKind::UnknownArgument, Some((flag, arg))) if of_cluster(&arg) => clap::Error::raw(
-            ErrorKind::UnknownArgument,
-            format!("there is no flag {arg}: did you mean {flag}? gse --help lists the topics\n"),
-        ),
-        _ => error,
+/// A saved run has its own flags; where it is saved may be said.
+fn check_alone(matches: &clap::ArgMatches, cli: &Cli) -> Result<(), clap::Error> {
+    const BESIDE: [&str; 3] = ["time_warp", "local", "action"];
+    let given = |id: &&str| matches.value_source(id) == Some(ValueSource::CommandLine);
+    let ids: Vec<&str> = matches.ids().map(clap::Id::as_str).filter(given).collect();
+    if cli.states.time_warp.is_none() || ids.iter().all(|id| BESIDE.contains(id)) {
+        return Ok(());
     }
+    let text = "--time-warp has to be the only flag, beside --local: a saved run has its own; --edit changes its configuration";
+    Err(mistake(ErrorKind::ArgumentConflict, text))
 }
 
 #[cfg(test)]
@@ -128,6 +134,7 @@ mod tests {
         let build = [
             "--base=precomp",
             "-b=precomp",
+            "--base=catalyst",
             "-fn",
             "--fetch-new",
             "--force-new",
@@ -146,6 +153,11 @@ mod tests {
             "-bm",
             "--auto=yes",
             "--auto=no",
+            "--distcc=on",
+            "--distcc=pump",
+            "--ccache=on",
+            "--ccache=yes",
+            "--ccache=no",
             "--verbose",
             "-v",
             "--quiet",
@@ -153,7 +165,11 @@ mod tests {
             "--time-state=name",
         ];
         for flag in build {
-            let base = if flag.contains("precomp") { None } else { Some("--base=precomp") };
+            let base = if flag.contains("-b") && flag.contains('=') {
+                None
+            } else {
+                Some("--base=precomp")
+            };
             let args: Vec<&str> = base.into_iter().chain([flag]).collect();
             assert!(cli(&args).base.is_some(), "{flag}");
         }
@@ -169,6 +185,29 @@ mod tests {
             ["-bc", "--force", "--cmdline=a=b c", "--net=n", "--modules=m", "--dracut_opt=-a x"];
         assert_eq!(cli(&controller).image.cmdline.as_deref(), Some("a=b c"));
         assert!(cli(&["-hc"]).installation.health_check && cli(&["-rpn"]).installation.replace_new);
+    }
+
+    #[test]
+    fn the_version_is_told_when_nothing_else_is_asked_for() {
+        assert!(matches!(ask(&["--version"]), Ok(Asked::Version)));
+        assert!(matches!(ask(&["-V"]), Ok(Asked::Version)));
+        assert_eq!(cli(&["--base=precomp", "--version", "1"]).version.as_deref(), Some("1"));
+    }
+
+    #[test]
+    fn mistakes_are_told_in_the_words_of_these_flags() {
+        for (args, expected) in [
+            (&["build"][..], "a word without a flag is a script of --hook"),
+            (&["-fnn"], "did you mean -fn (--fetch-new)?"),
+            (&["--time-warp=1", "-v"], "--time-warp has to be the only flag"),
+            (&["--ccache=on"], "nothing is asked for"),
+        ] {
+            let error = ask(args).unwrap_err();
+            assert!(error.exit_code() == 2 && error.to_string().contains(expected), "{error}");
+        }
+        let error = ask(&["-x"]).unwrap_err().to_string();
+        assert!(!error.contains("-- -x") && error.contains("gse --help"), "{error}");
+        assert!(cli(&["--time-warp=1", "--local=there"]).states.time_warp.is_some());
     }
 
     #[test]

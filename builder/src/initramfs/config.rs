@@ -1,9 +1,6 @@
 //! The configuration that goes into the image: checked as machines will read it, and searched for secrets.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-};
+use std::{fs, io, path::Path};
 
 use gse_protocol::{
     Serial,
@@ -15,10 +12,11 @@ use gse_protocol::{
 };
 
 use super::{Error, tree::Node};
-use crate::{publish, secrets::secret};
-
-/// Where the configuration is when nothing says otherwise.
-const PLACES: [&str; 2] = ["config.d", "/usr/lib64/gse/config.d"];
+use crate::{
+    config_d::{self, PLACES},
+    publish,
+    secrets::secret,
+};
 
 /// A configuration that machines can use.
 #[derive(Debug)]
@@ -34,11 +32,8 @@ impl Config {
         let path = match asked {
             Some(path) if path.is_dir() => path.to_owned(),
             Some(path) => return Err(Error::NoConfig { tried: vec![path.display().to_string()] }),
-            None => PLACES
-                .map(PathBuf::from)
-                .into_iter()
-                .find(|p| p.is_dir())
-                .ok_or_else(|| Error::NoConfig { tried: PLACES.map(str::to_owned).to_vec() })?,
+            None => config_d::find(None)
+                .map_err(|_| Error::NoConfig { tried: PLACES.map(str::to_owned).to_vec() })?,
         };
         let mut files = publish::check(&path)?;
         let bundle = Bundle::from_files(Serial(0), 0, files.clone())

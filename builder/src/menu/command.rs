@@ -5,7 +5,7 @@ use std::{
     ffi::OsString,
     fs,
     io::{IsTerminal as _, stdin, stdout},
-    path::{Path, PathBuf},
+    path::Path,
     process::ExitCode,
 };
 
@@ -13,15 +13,17 @@ use anyhow::Context as _;
 use clap::ValueEnum as _;
 
 use super::{
+    categories::files,
     entries::{Action, Item, Setting, main},
-    files::files,
-    model::Model,
+    model::{Model, command as command_of},
+    place::Place,
     screen::show,
 };
 use crate::{
-    build::{Base, PLACES, run::quoted},
+    build::Base,
     cli::{Cli, written_out},
     commands::print_line,
+    config_d,
     releases::{Published, Store},
     states::States,
 };
@@ -35,13 +37,12 @@ pub fn command(
     arguments: impl IntoIterator<Item = OsString>,
 ) -> anyhow::Result<ExitCode> {
     let here = env::current_dir().context("finding the current directory")?;
-    let usual = || PLACES.map(PathBuf::from).into_iter().find(|place| place.is_dir());
-    let config = cli.config.clone().or_else(usual).map(|config| here.join(config));
+    let config = config_d::find(cli.config.as_deref()).ok().map(|config| here.join(config));
     let bases = Base::value_variants().iter().filter_map(clap::ValueEnum::to_possible_value);
     let fixed = Setting {
         carried: carried(arguments),
         bases: bases.map(|base| base.get_name().to_owned()).collect(),
-        config: config.clone(),
+        places: Place::named(cli),
         ..Setting::default()
     };
     let items = || {
@@ -94,17 +95,18 @@ fn is_gentoo(text: &str) -> bool {
 
 fn outline(items: &[Item], depth: usize, text: &mut String) {
     for item in items {
-        let gse = |arguments: &[String]| {
-            let words: Vec<String> = arguments.iter().map(|word| quoted(word)).collect();
-            format!(": gse {}", words.join(" "))
-        };
-        let command = match &item.action {
-            Action::Run(arguments) | Action::Terminal(arguments) => gse(arguments),
-            Action::Ask(question) => gse(&question.arguments(&question.prompt.to_uppercase())),
-            Action::Manual(section, name) => format!(": man {section} {name}"),
+        let answer = match &item.action {
+            Action::Ask(question) => question.prompt.to_uppercase().replace(' ', "-"),
             _ => String::new(),
         };
-        text.push_str(&format!("{:1$}{label}{command}\n", "", depth * 2, label = item.label));
+        let lines: Vec<String> =
+            item.action.commands(&answer).iter().map(|c| command_of(c)).collect();
+        let line = match &item.action {
+            Action::Manual(section, name) => format!("man {section} {name}"),
+            _ => lines.join(" && "),
+        };
+        let line = if line.is_empty() { line } else { format!(": {line}") };
+        text.push_str(&format!("{:1$}{label}{line}\n", "", depth * 2, label = item.label));
         if let Action::Open(items) = &item.action {
             outline(items, depth + 1, text);
         }

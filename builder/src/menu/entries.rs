@@ -2,8 +2,14 @@
 
 use std::path::PathBuf;
 
-pub use super::files::{Group, Listed};
-use super::lists::{releases, states};
+pub use super::{
+    categories::{Group, Listed},
+    place::Place,
+};
+use super::{
+    categories::{categories, configuration},
+    lists::{releases, states},
+};
 use crate::releases::Published;
 
 /// One line of a menu.
@@ -24,6 +30,10 @@ pub enum Action {
     Open(Vec<Item>),
     /// Runs gse with these arguments inside the menu, where nobody is asked.
     Run(Vec<String>),
+    /// The same, after a question: it cannot be taken back, or all machines see it.
+    Sure(Vec<String>),
+    /// Runs gse with the first arguments, which show what the second ones would do, and then offers those.
+    Preview(Vec<String>, Vec<String>),
     /// Runs gse with these arguments in the terminal, with all its questions.
     Terminal(Vec<String>),
     /// Asks for words, and then runs gse with what [`Question::arguments`] makes of them.
@@ -38,6 +48,18 @@ pub enum Action {
     Shell,
     /// Ends the menu.
     Quit,
+}
+
+impl Action {
+    /// The commands of gse that it stands for, with this answer where a question asks for one.
+    pub fn commands(&self, answer: &str) -> Vec<Vec<String>> {
+        match self {
+            Self::Run(one) | Self::Sure(one) | Self::Terminal(one) => vec![one.clone()],
+            Self::Preview(shows, does) => vec![shows.clone(), does.clone()],
+            Self::Ask(question) => vec![question.arguments(answer)],
+            _ => Vec::new(),
+        }
+    }
 }
 
 /// Words that are needed before a command can run.
@@ -74,11 +96,11 @@ impl Question {
 pub struct Setting {
     /// Flags that were given beside `-mm`, which builds get.
     pub carried: Vec<String>,
+    /// Those among them that say where things are, which every command gets that reads them.
+    pub places: Vec<(Place, PathBuf)>,
     /// The bases that builds can start from.
     pub bases: Vec<String>,
-    /// The configuration, if there is one.
-    pub config: Option<PathBuf>,
-    /// Its files.
+    /// Files of the configuration, if there is one.
     pub files: Vec<Listed>,
     /// What is published, the newest first, as far as that can be read.
     pub releases: Vec<Published>,
@@ -86,22 +108,28 @@ pub struct Setting {
     pub states: Vec<String>,
 }
 
+impl Setting {
+    /// Arguments, and the places among `read` that were named beside `-mm`.
+    pub(super) fn with(&self, arguments: &[&str], read: &[Place]) -> Vec<String> {
+        let named = self.places.iter().filter(|(place, _)| read.contains(place));
+        let named = named.map(|(place, path)| format!("{}={}", place.flag(), path.display()));
+        arguments.iter().map(|argument| (*argument).to_owned()).chain(named).collect()
+    }
+}
+
 pub(super) fn item(label: impl Into<String>, about: &str, action: Action) -> Item {
     Item { label: label.into(), about: about.to_owned(), action }
 }
 
-pub(super) fn words(flags: &[&str]) -> Vec<String> {
-    flags.iter().map(|flag| (*flag).to_owned()).collect()
+pub(super) fn ask(prompt: &'static str, flag: &'static str, more: Vec<String>) -> Action {
+    Action::Ask(Question { prompt, flag, words: false, more })
 }
 
 /// The main menu.
 pub fn main(setting: &Setting) -> Vec<Item> {
+    let both = [Group::Portage, Group::Profile];
     vec![
-        item(
-            "Build a system",
-            "From catalyst or from a precompiled stage3, in parts.",
-            builds(setting),
-        ),
+        item("Build a system", "From catalyst or from a precompiled stage3.", builds(setting)),
         item(
             "Configuration files",
             "What goes into systems and machines, by category.",
@@ -110,7 +138,7 @@ pub fn main(setting: &Setting) -> Vec<Item> {
         item(
             "Portage",
             "make.conf, package.use, repositories, profiles.",
-            group(setting, Group::Portage),
+            Action::Open(both.map(|group| categories(setting, group)).concat()),
         ),
         item(
             "Default system and releases",
@@ -123,7 +151,7 @@ pub fn main(setting: &Setting) -> Vec<Item> {
             controller(setting),
         ),
         item("States", "Saved runs, to be run again.", states(setting)),
-        item("Tools", "Checks of this installation, keys, the server.", tools()),
+        item("Tools", "Checks of this installation, keys, the server.", tools(setting)),
         item("Documentation", "The manual.", documentation()),
         item("About", "What this is.", Action::Text(ABOUT)),
         item("Terminal", "A shell; the menu comes back when it ends.", Action::Shell),
@@ -135,31 +163,30 @@ const ABOUT: &str = concat!(
     "GSE ",
     env!("CARGO_PKG_VERSION"),
     ", Gentoo Stateless Environment\n\n\
-     Lab machines that install, update and mend themselves from one signed\n\
+     Lab machines that install, update and mend themselves from one signed \
      image; and the builder that makes that image from Gentoo's sources.\n\n\
-     Free software under the GNU General Public License, version 2 or later.\n\
+     Free software under the GNU General Public License, version 2 or later. \
      There is no warranty, to the extent permitted by law."
 );
 
 fn builds(setting: &Setting) -> Action {
     let base = |base: &String| {
-        let name = match base.as_str() {
-            "catalyst" => "Catalyst".to_owned(),
-            "precomp" => "Precompiled".to_owned(),
-            other => other.to_owned(),
+        let (name, about) = match base.as_str() {
+            "catalyst" => ("Catalyst", "Every stage is compiled here, from source."),
+            "precomp" => ("Precompiled", "The latest stage3 of Gentoo's Release Engineering team."),
+            other => (other, "Builds from this base."),
         };
-        item(name, "Builds from this base.", Action::Open(build(setting, base)))
+        item(name, about, Action::Open(build(setting, base)))
     };
     Action::Open(setting.bases.iter().map(base).collect())
 }
 
 fn build(setting: &Setting, base: &str) -> Vec<Item> {
-    let flag = format!("--base={base}");
-    let with = |more: &[&str]| [vec![flag.clone()], setting.carried.clone(), words(more)].concat();
-    let ask = |prompt, flag, more: Vec<String>| {
-        Action::Ask(Question { prompt, flag, words: false, more })
+    let with = |more: &[&str]| {
+        let more = more.iter().map(|flag| (*flag).to_owned());
+        [vec![format!("--base={base}")], setting.carried.clone(), more.collect()].concat()
     };
-    vec![
+    let mut items = vec![
         item(
             "Initiate build",
             "Goes on with a build that was interrupted. Nobody is asked: what fails stops it.",
@@ -170,104 +197,115 @@ fn build(setting: &Setting, base: &str) -> Vec<Item> {
             "The same, with all questions, and a shell where something fails.",
             Action::Terminal(with(&[])),
         ),
-        item("Build anew", "Forgets the earlier build.", Action::Run(with(&["--force-new"]))),
+        item("Build anew", "Forgets the earlier build.", Action::Sure(with(&["--force-new"]))),
         item(
             "Build anew, keep the earlier one",
             "Its tree is kept aside.",
             Action::Run(with(&["--keep"])),
         ),
-        item("Build and publish", "Asks for the version.", ask("Version", "--version", with(&[]))),
+        item(
+            "Build and publish",
+            "Asks for the version. Machines take it at their next start.",
+            ask("Version", "--version", with(&[])),
+        ),
         item(
             "Do hook points again",
-            "Asks for their names, such as gupdate,ginstall.",
+            "Asks for their names, such as gupdate,ginstall; man 5 gse lists them.",
             ask("Hook points", "--enforce", with(&[])),
         ),
         item(
+            "Build without hook points",
+            "Asks for their names, such as gkernel,ginitrd.",
+            ask("Hook points", "--lawful-good", with(&[])),
+        ),
+        item(
             "Build and save as a state",
-            "Asks for a name; States runs it again.",
+            "Asks for a name, by which States runs it again.",
             ask("Name", "--time-state", with(&[])),
         ),
-        item("Configuration", "What goes into the system.", group(setting, Group::System)),
-    ]
-}
-
-fn configuration(setting: &Setting) -> Action {
-    let each = |of: &Group| item(of.name(), of.about(), group(setting, *of));
-    let mut items: Vec<Item> = Group::ALL.iter().map(each).collect();
-    items.push(item(
-        "Check what machines read",
-        "As it will be read by them.",
-        Action::Run(with_config(setting, "--check-config")),
-    ));
-    Action::Open(items)
-}
-
-fn with_config(setting: &Setting, flag: &str) -> Vec<String> {
-    vec![match &setting.config {
-        Some(config) => format!("{flag}={}", config.display()),
-        None => flag.to_owned(),
-    }]
-}
-
-fn group(setting: &Setting, of: Group) -> Action {
-    let edit = |file: &Listed| {
-        let about = if file.exists {
-            "Opens it in the editor."
-        } else {
-            "Is not there yet: the editor makes it."
-        };
-        item(file.name.clone(), about, Action::Edit(file.path.clone()))
-    };
-    Action::Open(setting.files.iter().filter(|file| file.group == of).map(edit).collect())
+    ];
+    if base == "catalyst" {
+        let specs = categories(setting, Group::Catalyst);
+        items.push(item("Specs", "What the stages are made of.", Action::Open(specs)));
+    }
+    let groups = Group::ALL.into_iter().filter(|group| group.is_of_builds());
+    let groups = groups.filter(|group| base == "catalyst" || *group != Group::Catalyst);
+    let each = groups
+        .map(|group| item(group.name(), group.about(), Action::Open(categories(setting, group))));
+    items.push(item("Configuration", "What goes into the system.", Action::Open(each.collect())));
+    items
 }
 
 fn controller(setting: &Setting) -> Action {
+    use Place::{Config, Dist, Key};
+    let build = [Config, Dist];
     Action::Open(vec![
         item(
             "Build the controller",
             "For the kernel that runs here.",
-            Action::Run(words(&["--build-controller"])),
+            Action::Run(setting.with(&["--build-controller"], &build)),
         ),
         item(
             "Build the controller for another kernel",
-            "Asks for the directory of its modules.",
-            Action::Ask(Question {
-                prompt: "Directory of the kernel's modules",
-                flag: "--build-controller",
-                words: false,
-                more: Vec::new(),
-            }),
+            "Asks for the directory of its modules, such as /lib/modules/6.12.3-gentoo.",
+            ask("Directory of modules", "--build-controller", setting.with(&[], &build)),
+        ),
+        item(
+            "Build it once more",
+            "Writes over the one that is there.",
+            Action::Run(setting.with(&["--build-controller", "--force"], &build)),
         ),
         item(
             "Check the configuration",
             "As machines will read it.",
-            Action::Run(with_config(setting, "--check-config")),
+            Action::Run(setting.with(&["--check-config"], &[Config])),
         ),
         item(
             "Publish the configuration",
             "Machines take it at their next start.",
-            Action::Run(with_config(setting, "--publish-config")),
+            Action::Sure(setting.with(&["--publish-config"], &[Config, Dist, Key])),
         ),
-        item("Configuration files", "What machines read.", group(setting, Group::Machines)),
+        item(
+            "Configuration files",
+            "What machines read.",
+            Action::Open(categories(setting, Group::Machines)),
+        ),
+        item(
+            "Files of machines",
+            "What machines put into the system that they boot.",
+            Action::Open(categories(setting, Group::Applied)),
+        ),
     ])
 }
 
-fn tools() -> Action {
-    let ask = |prompt, flag| Action::Ask(Question { prompt, flag, words: false, more: Vec::new() });
+fn tools(setting: &Setting) -> Action {
+    use Place::{Dist, Key, Pub};
     Action::Open(vec![
         item(
             "Check gse's own files",
             "Against what was installed.",
-            Action::Run(words(&["--health-check"])),
+            Action::Run(setting.with(&["--health-check"], &[])),
         ),
         item(
             "Put back the default configuration",
             "The present one is kept aside.",
-            Action::Run(words(&["--replace-new"])),
+            Action::Sure(setting.with(&["--replace-new"], &[])),
         ),
-        item("Make a key pair", "Asks for the file of the secret key.", ask("File", "--keygen")),
-        item("Verify a file", "Asks for a file that gse signed.", ask("File", "--verify")),
-        item("Serve", "What is published, until it is stopped.", Action::Run(words(&["--serve"]))),
+        item(
+            "Make a key pair",
+            "Asks for the file of the secret key, such as gse.key.",
+            ask("File", "--keygen", Vec::new()),
+        ),
+        item(
+            "Verify a file",
+            "Asks for a file that gse signed.",
+            ask("File", "--verify", setting.with(&[], &[Key, Pub])),
+        ),
+        item(
+            "Serve",
+            "What is published, until it is stopped.",
+            Action::Run(setting.with(&["--serve"], &[Dist])),
+        ),
     ])
 }
 
@@ -277,7 +315,7 @@ fn documentation() -> Action {
     };
     Action::Open(vec![
         page("1", "gse", "Flags, scripts, states, releases."),
-        page("5", "gse", "Parts, hook points, files of a build."),
+        page("5", "gse", "Parts, hook points, the GSE profile, files of a build."),
         page("5", "gse-config", "Every file of the configuration."),
         page("8", "gse-controller", "What machines do at their start."),
     ])
@@ -303,13 +341,8 @@ mod tests {
         for item in items {
             match &item.action {
                 Action::Open(items) => commands(items, found),
-                Action::Run(arguments) | Action::Terminal(arguments) => {
-                    found.push(arguments.clone())
-                }
-                Action::Ask(question) => {
-                    found.push(question.arguments(if question.words { "1 2" } else { "1" }));
-                }
-                _ => {}
+                Action::Ask(question) if question.words => found.push(question.arguments("1 2")),
+                action => found.extend(action.commands("1")),
             }
         }
     }
@@ -330,9 +363,11 @@ mod tests {
 
     #[test]
     fn every_command_of_the_menu_is_one_that_gse_understands() {
+        let places = [Place::Dist, Place::Key, Place::Pub, Place::Local, Place::Config];
         let setting = Setting {
-            bases: vec!["precomp".to_owned()],
+            bases: vec!["precomp".to_owned(), "catalyst".to_owned()],
             carried: vec!["--verbose".to_owned()],
+            places: places.map(|place| (place, PathBuf::from("/there"))).to_vec(),
             releases: vec![published("2", Standing::Default), published("1", Standing::Withdrawn)],
             states: vec!["spring".to_owned()],
             ..Setting::default()
@@ -340,8 +375,14 @@ mod tests {
         let mut found = Vec::new();
         commands(&main(&setting), &mut found);
         assert!(found.len() > 20, "{found:?}");
-        for one in ["--default=1", "--time-warp=spring", "--edit=spring"] {
-            assert!(found.iter().any(|arguments| arguments == &[one]), "{one}: {found:?}");
+        for one in [
+            "--default=1 --dist=/there --key=/there --pub=/there",
+            "--time-warp=spring --local=/there",
+            "--edit=spring --local=/there",
+            "--prune --force --dist=/there --key=/there --pub=/there",
+            "--check-config --config=/there",
+        ] {
+            assert!(found.iter().any(|arguments| arguments.join(" ") == one), "{one}: {found:?}");
         }
         for arguments in found {
             let words = ["gse"].into_iter().chain(arguments.iter().map(String::as_str));

@@ -8,8 +8,10 @@ const KEPT: usize = 10_000;
 /// What the screen shows of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
-    /// As a shell reads it.
-    pub line: String,
+    /// The arguments of gse.
+    pub arguments: Vec<String>,
+    /// What is offered when it did well: the arguments of another command.
+    pub then: Option<Vec<String>>,
     /// What it has printed.
     pub log: Vec<String>,
     /// What is printed of the line that is not complete yet.
@@ -37,9 +39,11 @@ pub enum End {
 
 impl Job {
     /// A command that begins.
-    pub fn new(line: String, steps: bool) -> Self {
+    pub fn new(arguments: Vec<String>, then: Option<Vec<String>>) -> Self {
+        let steps = arguments.iter().any(|argument| argument.starts_with("--base"));
         Self {
-            line,
+            arguments,
+            then,
             log: Vec::new(),
             rest: String::new(),
             end: None,
@@ -80,6 +84,11 @@ impl Job {
             self.line(&rest);
         }
         self.end = Some(end);
+    }
+
+    /// What is offered now.
+    pub fn offer(&self) -> Option<&Vec<String>> {
+        self.then.as_ref().filter(|_| self.end == Some(End::Well))
     }
 
     /// Which step of how many has begun, and its name.
@@ -124,7 +133,7 @@ mod tests {
 
     #[test]
     fn what_is_printed_becomes_plain_lines() {
-        let mut job = Job::new("gse".to_owned(), false);
+        let mut job = Job::new(Vec::new(), None);
         job.print(b"\x1b[32mgreen\x1b[0m li");
         job.print(b"ne\n10%\r20%\r\nlast");
         assert_eq!(job.log, ["green line", "20%"]);
@@ -135,7 +144,7 @@ mod tests {
 
     #[test]
     fn a_build_is_as_far_as_the_last_step_that_it_named() {
-        let mut job = Job::new("gse".to_owned(), true);
+        let mut job = Job::new(vec!["--base=precomp".to_owned()], None);
         job.print(b"Checking this machine\nsomething\n");
         assert_eq!(
             job.progress().map(|(at, _, name)| (at, name)),
@@ -148,7 +157,7 @@ mod tests {
 
     #[test]
     fn a_log_that_is_scrolled_stays_where_it_is() {
-        let mut job = Job::new("gse".to_owned(), false);
+        let mut job = Job::new(Vec::new(), None);
         job.print(b"1\n2\n3\n");
         job.scroll(-1);
         job.print(b"4\n");

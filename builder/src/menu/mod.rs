@@ -4,12 +4,13 @@
 //! [`view`] draws the model, and [`screen`] has the terminal and does the effects. Everything that the menu does is a command
 //! line of gse, which it shows.
 
+mod categories;
 mod command;
 pub mod entries;
-mod files;
 pub mod job;
 mod lists;
 pub mod model;
+mod place;
 mod screen;
 pub mod view;
 

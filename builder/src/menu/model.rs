@@ -60,6 +60,26 @@ pub enum Effect {
     Quit,
 }
 
+const KEYS: &str = "\
+Up, Down, k, j        move
+PgUp, PgDn, g, G      further; first, last
+Enter, Right, l       choose
+Esc, Left, h          back
+/                     search; n goes on
+q                     back, at last quits
+?                     this help
+
+While something runs, the same keys scroll its log, and q asks whether to stop it. What has failed, t runs again in the \
+terminal, where it can ask.
+
+Above the last line is always the command that a choice stands for: type it in a shell to do the same.";
+
+/// A command of gse, as a shell reads it.
+pub fn command(arguments: &[String]) -> String {
+    let words = arguments.iter().map(|word| quoted(word));
+    ["gse".to_owned()].into_iter().chain(words).collect::<Vec<_>>().join(" ")
+}
+
 /// A menu with its selected line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Level {
@@ -74,14 +94,14 @@ pub struct Level {
 /// What lies over the menu.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Over {
-    /// The keys.
-    Help,
     /// A text of gse's own, from a line on.
     Text(String, usize),
     /// A search, as far as it is typed.
     Search(String),
     /// A question, and the answer as far as it is typed.
     Ask(Question, String),
+    /// Whether gse is to run with these arguments.
+    Sure(Vec<String>),
     /// A command that runs, or has run.
     Job(Box<Job>),
     /// Whether what runs is to be stopped.
@@ -121,20 +141,20 @@ impl Model {
 
     /// The command line that the selected line stands for, empty if it stands for none.
     pub fn command_line(&self) -> String {
-        let gse = |arguments: &[String]| {
-            let words = arguments.iter().map(|word| quoted(word));
-            ["gse".to_owned()].into_iter().chain(words).collect::<Vec<_>>().join(" ")
-        };
-        if let Some(Over::Ask(question, answer)) = &self.over {
-            return gse(&question.arguments(answer));
+        match &self.over {
+            Some(Over::Ask(question, answer)) => return command(&question.arguments(answer)),
+            Some(Over::Sure(arguments)) => return command(arguments),
+            _ => {}
         }
         match self.selected().map(|item| &item.action) {
-            Some(Action::Run(arguments) | Action::Terminal(arguments)) => gse(arguments),
-            Some(Action::Ask(question)) => gse(&question.arguments("…")),
             Some(Action::Edit(path)) => format!("$EDITOR {}", quoted(&path.to_string_lossy())),
             Some(Action::Manual(section, name)) => format!("man {section} {name}"),
             Some(Action::Shell) => "$SHELL".to_owned(),
-            _ => String::new(),
+            Some(action) => {
+                let lines: Vec<String> = action.commands("…").iter().map(|c| command(c)).collect();
+                lines.join(" && ")
+            }
+            None => String::new(),
         }
     }
 
@@ -142,10 +162,11 @@ impl Model {
     pub fn update(&mut self, key: Key) -> Effect {
         match self.over.take() {
             None => self.in_menu(key),
-            Some(Over::Help) => Effect::None,
             Some(Over::Text(text, top)) => self.in_text(text, top, key),
             Some(Over::Search(typed)) => self.in_search(typed, key),
             Some(Over::Ask(question, typed)) => self.in_question(question, typed, key),
+            Some(Over::Sure(arguments)) if key == Key::Char('y') => self.start(arguments, None),
+            Some(Over::Sure(_)) => Effect::None,
             Some(Over::Job(job)) => self.in_job(job, key),
             Some(Over::Stop(job)) => {
                 let effect = if key == Key::Char('y') { Effect::Stop } else { Effect::None };
@@ -167,7 +188,7 @@ impl Model {
             Key::Escape | Key::Left | Key::Backspace | Key::Char('h') => self.back(),
             Key::Char('q') if self.levels.len() > 1 => self.back(),
             Key::Char('q') | Key::Interrupt => return Effect::Quit,
-            Key::Char('?') => self.over = Some(Over::Help),
+            Key::Char('?') => self.say(KEYS),
             Key::Char('/') => self.over = Some(Over::Search(String::new())),
             Key::Char('n') => self.seek(&self.sought.clone(), 1),
             Key::Char(_) => {}
@@ -197,7 +218,12 @@ impl Model {
                 self.levels.push(Level { title: label, items, selected: 0 });
                 Effect::None
             }
-            Action::Run(arguments) => self.start(arguments),
+            Action::Run(arguments) => self.start(arguments, None),
+            Action::Sure(arguments) => {
+                self.over = Some(Over::Sure(arguments));
+                Effect::None
+            }
+            Action::Preview(shows, does) => self.start(shows, Some(does)),
             Action::Terminal(arguments) => Effect::Terminal(arguments),
             Action::Ask(question) => {
                 self.over = Some(Over::Ask(question, String::new()));
@@ -215,16 +241,14 @@ impl Model {
     }
 
     /// What needs an editor or asks something cannot run inside.
-    fn start(&mut self, arguments: Vec<String>) -> Effect {
+    fn start(&mut self, arguments: Vec<String>, then: Option<Vec<String>>) -> Effect {
         let needs_terminal = |argument: &String| {
             argument.starts_with("--edit") || argument.starts_with("--time-warp")
         };
         if arguments.iter().any(needs_terminal) {
             return Effect::Terminal(arguments);
         }
-        let build = arguments.iter().any(|argument| argument.starts_with("--base"));
-        let words: Vec<String> = arguments.iter().map(|word| quoted(word)).collect();
-        self.over = Some(Over::Job(Box::new(Job::new(format!("gse {}", words.join(" ")), build))));
+        self.over = Some(Over::Job(Box::new(Job::new(arguments.clone(), then))));
         Effect::Start(arguments)
     }
 
@@ -275,7 +299,7 @@ impl Model {
             Key::Char(c) => typed.push(c),
             Key::Backspace => drop(typed.pop()),
             Key::Enter if !typed.trim().is_empty() => {
-                return self.start(question.arguments(&typed));
+                return self.start(question.arguments(&typed), None);
             }
             Key::Escape | Key::Interrupt => return Effect::None,
             _ => {}
@@ -292,6 +316,12 @@ impl Model {
             Key::PageDown => job.scroll(10),
             Key::Home | Key::Char('g') => job.scroll(isize::MIN + 1),
             Key::End | Key::Char('G') => job.scroll(isize::MAX),
+            Key::Char('y') if job.offer().is_some() => {
+                return job.then.take().map_or(Effect::None, |then| self.start(then, None));
+            }
+            Key::Char('t') if matches!(job.end, Some(End::Failed(_))) => {
+                return Effect::Terminal(job.arguments);
+            }
             Key::Escape | Key::Char('q') | Key::Enter if job.end.is_some() => return Effect::None,
             Key::Escape | Key::Char('q') | Key::Interrupt => {
                 self.over = Some(Over::Stop(job));

@@ -24,6 +24,14 @@ use super::{
 };
 use crate::{build::config_tree::System, editor, publish};
 
+/// The manual.
+const PAGES: [(&str, &str); 4] = [
+    ("gse.1", include_str!("../../../man/gse.1")),
+    ("gse.5", include_str!("../../../man/gse.5")),
+    ("gse-config.5", include_str!("../../../man/gse-config.5")),
+    ("gse-controller.8", include_str!("../../../man/gse-controller.8")),
+];
+
 /// How long a key may wait for what a command prints, or the other way round.
 const TICK: Duration = Duration::from_millis(50);
 
@@ -99,7 +107,7 @@ fn run(
                 model.refresh(items());
             }
             Effect::Manual(section, name) => {
-                outside(terminal, model, Command::new("man").args([section, name]), false)?;
+                manual(terminal, model, section, name)?;
             }
             Effect::Shell => {
                 let shell = env::var("SHELL").unwrap_or_else(|_| "/bin/sh".to_owned());
@@ -228,6 +236,21 @@ fn outside(
         model.say(format!("{} does not start: {e}", command.get_program().to_string_lossy()));
     }
     Ok(())
+}
+
+/// The page that this gse was built with: it is right where none is installed, or another one.
+fn manual(
+    terminal: &mut DefaultTerminal,
+    model: &mut Model,
+    section: &str,
+    name: &str,
+) -> io::Result<()> {
+    let file = format!("{name}.{section}");
+    let Some((_, page)) = PAGES.iter().find(|(known, _)| *known == file) else { return Ok(()) };
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join(file);
+    std::fs::write(&path, page)?;
+    outside(terminal, model, Command::new("man").arg("-l").arg(path), false)
 }
 
 fn edit(

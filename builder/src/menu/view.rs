@@ -4,13 +4,14 @@ use ratatui::{
     Frame,
     layout::{Constraint, Layout, Rect},
     style::{Color, Modifier, Style},
-    text::Line,
+    text::{Line, Span},
     widgets::{Block, Clear, Gauge, List, ListItem, ListState, Paragraph, Wrap},
 };
 
 use super::{
+    entries::Item,
     job::{End, Job},
-    model::{Model, Over},
+    model::{self, Model, Over},
 };
 
 /// How things look.
@@ -27,6 +28,10 @@ impl Palette {
 
     fn title(self) -> Style {
         self.with(Color::Cyan).add_modifier(Modifier::BOLD)
+    }
+
+    fn aside(self) -> Style {
+        Style::new().add_modifier(Modifier::DIM)
     }
 
     fn selected(self) -> Style {
@@ -46,51 +51,68 @@ impl Palette {
     }
 }
 
-const KEYS: &str = "\
-Up, Down, k, j        move
-PgUp, PgDn, g, G      move further, to the first, to the last
-Enter, Right, l       choose
-Esc, Left, h          back
-/                     search; n goes on
-q                     back, and at last quits
-?                     this help
-
-While something runs: the same keys scroll its log, q asks whether to
-stop it. The last line but one is always the command that a choice
-stands for: type it in a shell to do the same.";
-
 /// Draws all of it.
 pub fn draw(model: &Model, palette: Palette, frame: &mut Frame<'_>) {
-    let [top, body, about, command, keys] = Layout::vertical([
+    let width = frame.area().width;
+    let about = model.selected().map(|item| item.about.clone()).unwrap_or_default();
+    let line = model.command_line();
+    let line = if line.is_empty() { line } else { format!("$ {line}") };
+    let [top, body, below, command, keys] = Layout::vertical([
         Constraint::Length(1),
-        Constraint::Min(1),
-        Constraint::Length(1),
-        Constraint::Length(1),
+        Constraint::Min(3),
+        Constraint::Length(rows(&about, width)),
+        Constraint::Length(rows(&line, width)),
         Constraint::Length(1),
     ])
     .areas(frame.area());
-    let titles: Vec<&str> = model.levels.iter().map(|level| level.title.as_str()).collect();
-    let title = format!("GSE {}  {}", env!("CARGO_PKG_VERSION"), titles.join(" > "));
-    frame.render_widget(Line::styled(title, palette.title()), top);
-    frame.render_widget(Line::from(model.host.as_str()).right_aligned(), top);
+    title(model, palette, frame, top);
     list(model, palette, frame, body);
-    let text = model.selected().map(|item| item.about.as_str()).unwrap_or_default();
-    frame.render_widget(Line::from(text), about);
-    let line = model.command_line();
-    if !line.is_empty() {
-        frame.render_widget(Line::styled(format!("$ {line}"), palette.command()), command);
-    }
+    frame.render_widget(Paragraph::new(about).wrap(Wrap { trim: true }), below);
+    let line = Paragraph::new(line).style(palette.command()).wrap(Wrap { trim: true });
+    frame.render_widget(line, command);
     frame.render_widget(Line::from(hint(model)), keys);
     match &model.over {
         None | Some(Over::Search(_)) => {}
-        Some(Over::Help) => popup(frame, body, "Keys", KEYS, 0),
         Some(Over::Text(text, top)) => popup(frame, body, "", text, *top),
         Some(Over::Ask(question, typed)) => {
             popup(frame, body, question.prompt, &format!("{typed}_"), 0);
         }
-        Some(Over::Job(job) | Over::Stop(job)) => {
-            show_job(job, palette, frame, body.union(about).union(command));
+        Some(Over::Sure(arguments)) => {
+            let text = format!("{}\n\nIs this to be done? y/n", model::command(arguments));
+            popup(frame, body, "", &text, 0);
         }
+        Some(Over::Job(job) | Over::Stop(job)) => {
+            show_job(job, palette, frame, body.union(below).union(command));
+        }
+    }
+}
+
+/// How many rows a text gets, one to three: what a narrow terminal has to break is read all the same.
+fn rows(text: &str, width: u16) -> u16 {
+    let width = usize::from(width.max(1));
+    let (mut rows, mut column) = (1, 0);
+    for word in text.split(' ').map(|word| word.chars().count()) {
+        if column > 0 && column + 1 + word > width {
+            rows += 1;
+            column = 0;
+        }
+        column += word + usize::from(column > 0);
+        rows += column.saturating_sub(1) / width;
+        column -= column.saturating_sub(1) / width * width;
+    }
+    rows.min(3) as u16
+}
+
+fn title(model: &Model, palette: Palette, frame: &mut Frame<'_>, area: Rect) {
+    let titles: Vec<&str> = model.levels.iter().map(|level| level.title.as_str()).collect();
+    let fits = |text: &str| text.chars().count() <= usize::from(area.width);
+    let whole = format!("GSE {}  {}", env!("CARGO_PKG_VERSION"), titles.join(" > "));
+    let last = titles.last().copied().unwrap_or_default().to_owned();
+    let has_host = fits(&format!("{whole}  {}", model.host));
+    let text = if fits(&whole) { whole } else { last };
+    frame.render_widget(Line::styled(text, palette.title()), area);
+    if has_host {
+        frame.render_widget(Line::from(model.host.as_str()).right_aligned(), area);
     }
 }
 
@@ -98,15 +120,20 @@ fn hint(model: &Model) -> String {
     match &model.over {
         None => "Enter choose  q back  / search  ? help".to_owned(),
         Some(Over::Search(typed)) => format!("/{typed}_"),
-        Some(Over::Help | Over::Text(..)) => "any key goes back".to_owned(),
+        Some(Over::Text(..)) => "j k scroll  any other key goes back".to_owned(),
         Some(Over::Ask(..)) => "Enter runs it  Esc goes back".to_owned(),
+        Some(Over::Sure(_)) => "y runs it  any other key goes back".to_owned(),
         Some(Over::Stop(_)) => "stop what runs? y/n".to_owned(),
         Some(Over::Job(job)) => match job.end {
             None => "j k scroll  q stop".to_owned(),
+            Some(End::Failed(_)) => "j k scroll  t in the terminal  q back".to_owned(),
             Some(_) => "j k scroll  q back".to_owned(),
         },
     }
 }
+
+/// From how many columns on there is room for what each line is about.
+const WIDE: u16 = 60;
 
 fn list(model: &Model, palette: Palette, frame: &mut Frame<'_>, area: Rect) {
     let Some(level) = model.level() else { return };
@@ -115,13 +142,29 @@ fn list(model: &Model, palette: Palette, frame: &mut Frame<'_>, area: Rect) {
         frame.render_widget(Paragraph::new(text).wrap(Wrap { trim: true }), area);
         return;
     }
-    let items = level.items.iter().map(|item| ListItem::new(item.label.as_str()));
-    let list = List::new(items)
+    let longest = level.items.iter().map(|item| item.label.chars().count()).max().unwrap_or(0);
+    let line = |item: &Item| {
+        let mut spans = vec![Span::raw(format!("{:<longest$}  ", item.label))];
+        if area.width >= WIDE {
+            let room = usize::from(area.width).saturating_sub(longest + 6);
+            spans.push(Span::styled(shortened(&item.about, room), palette.aside()));
+        }
+        ListItem::new(Line::from(spans))
+    };
+    let list = List::new(level.items.iter().map(line))
         .highlight_symbol("> ")
         .highlight_style(palette.selected())
         .block(Block::bordered());
     let mut state = ListState::default().with_selected(Some(level.selected));
     frame.render_stateful_widget(list, area, &mut state);
+}
+
+fn shortened(text: &str, room: usize) -> String {
+    if text.chars().count() <= room {
+        return text.to_owned();
+    }
+    let kept: String = text.chars().take(room.saturating_sub(1)).collect();
+    format!("{}…", kept.trim_end())
 }
 
 fn popup(frame: &mut Frame<'_>, area: Rect, title: &str, text: &str, top: usize) {
@@ -140,22 +183,21 @@ fn popup(frame: &mut Frame<'_>, area: Rect, title: &str, text: &str, top: usize)
 
 fn show_job(job: &Job, palette: Palette, frame: &mut Frame<'_>, area: Rect) {
     frame.render_widget(Clear, area);
-    let [command, log, state] =
-        Layout::vertical([Constraint::Length(1), Constraint::Min(1), Constraint::Length(1)])
-            .areas(area);
-    frame.render_widget(Line::styled(format!("$ {}", job.line), palette.command()), command);
-    let height = usize::from(log.height);
-    let end = job.log.len().saturating_sub(job.scrolled);
-    let start = end.saturating_sub(height);
-    let lines: Vec<Line<'_>> = job
-        .log
-        .iter()
-        .skip(start)
-        .take(end - start)
-        .map(|line| Line::from(line.as_str()))
-        .collect();
-    frame.render_widget(Paragraph::new(lines), log);
+    let line = format!("$ {}", model::command(&job.arguments));
+    let [command, log, state] = Layout::vertical([
+        Constraint::Length(rows(&line, area.width)),
+        Constraint::Min(1),
+        Constraint::Length(1),
+    ])
+    .areas(area);
+    let line = Paragraph::new(line).style(palette.command()).wrap(Wrap { trim: true });
+    frame.render_widget(line, command);
+    frame.render_widget(Paragraph::new(tail(job, log)), log);
     match (job.end, job.progress()) {
+        (Some(End::Well), _) if job.offer().is_some() => {
+            let text = "nothing was changed yet: is it to be done? y/n";
+            frame.render_widget(Line::styled(text, palette.title()), state);
+        }
         (Some(End::Well), _) => {
             frame.render_widget(Line::styled("done", palette.title()), state);
         }
@@ -177,6 +219,27 @@ fn show_job(job: &Job, palette: Palette, frame: &mut Frame<'_>, area: Rect) {
         }
         (None, None) => frame.render_widget(Line::from("runs"), state),
     }
+}
+
+/// The rows of a log that are shown, the last ones above what is scrolled away. What is longer than a row has several.
+fn tail(job: &Job, area: Rect) -> Vec<Line<'static>> {
+    let (width, height) = (usize::from(area.width.max(1)), usize::from(area.height));
+    let end = job.log.len().saturating_sub(job.scrolled);
+    let mut shown = Vec::new();
+    for line in job.log.iter().take(end).rev() {
+        let letters: Vec<char> = line.chars().collect();
+        let rows = letters.chunks(width).map(|row| Line::from(row.iter().collect::<String>()));
+        let mut rows: Vec<_> =
+            if letters.is_empty() { vec![Line::default()] } else { rows.collect() };
+        rows.reverse();
+        shown.append(&mut rows);
+        if shown.len() >= height {
+            break;
+        }
+    }
+    shown.truncate(height);
+    shown.reverse();
+    shown
 }
 
 #[cfg(test)]
@@ -205,7 +268,8 @@ mod tests {
     fn every_size_is_drawn_and_80x24_shows_everything() {
         let mut model = model();
         for size in [(1, 1), (10, 3), (80, 24), (200, 60)] {
-            for over in [None, Some(Over::Help), Some(Over::Search("x".to_owned()))] {
+            let sure = Over::Sure(vec!["--prune".to_owned()]);
+            for over in [None, Some(sure), Some(Over::Search("x".to_owned()))] {
                 model.over = over;
                 screen(&model, None, size);
             }
@@ -229,6 +293,22 @@ mod tests {
         );
         model.ended(End::Failed(1));
         assert!(screen(&model, None, (80, 24)).to_string().contains("ended with 1"));
+    }
+
+    #[test]
+    fn what_a_narrow_screen_cannot_hold_in_one_row_has_several() {
+        let mut model = model();
+        (0..3).for_each(|_| drop(model.update(Key::Enter)));
+        model.printed(b"a sentence of an error that says what to do\n");
+        model.ended(End::Well);
+        let shown = screen(&model, None, (30, 10)).to_string();
+        assert!(shown.contains("a sentence of an error that sa"), "{shown}");
+        assert!(shown.contains("ys what to do"), "{shown}");
+        assert_eq!([rows("", 9), rows("one two", 7), rows("one two", 6)], [1, 1, 2]);
+        assert_eq!(
+            [rows("abcdefgh", 4), rows("abcdefghi", 4), rows(&"a ".repeat(99), 4)],
+            [2, 3, 3]
+        );
     }
 
     #[test]

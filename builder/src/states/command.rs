@@ -11,9 +11,9 @@ use anyhow::Context as _;
 
 use super::{Error, Run, State, States, Wish, arguments::without, save, warp};
 use crate::{
-    build::PLACES,
     cli::{Cli, written_out},
     commands::{created, print_json, print_line},
+    config_d,
 };
 
 /// `--time-state`, `--time-warp`, `--edit`; none if the command line has none of them.
@@ -56,12 +56,11 @@ fn run(cli: &Cli, arguments: impl IntoIterator<Item = OsString>) -> anyhow::Resu
     let arguments: Vec<String> =
         written_out(arguments).skip(1).map(text).collect::<Result<_, _>>()?;
     let named = [&cli.publish_config, &cli.check_config].into_iter().flatten().flatten();
-    let config: Option<PathBuf> = cli.config.iter().chain(named).next().cloned();
-    let usual = || PLACES.map(PathBuf::from).into_iter().find(|place| place.is_dir());
+    let config = cli.config.iter().chain(named).next();
     Ok(Run {
         arguments: without(&arguments, &["--time-state"]),
         directory: env::current_dir().context("finding the current directory")?,
-        config: config.or_else(usual),
+        config: config_d::find(config.map(PathBuf::as_path)).ok(),
         scripts: cli.sdir.clone(),
         images: cli.kernel.iter().chain(&cli.initrd).cloned().collect(),
         now: created()?,

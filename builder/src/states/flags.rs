@@ -8,8 +8,8 @@ pub struct Flags {
     /// -N deletes the one with number N
     #[arg(long, value_name = "NAME|?|-N", allow_hyphen_values = true)]
     pub time_state: Option<String>,
-    /// Run the saved state N again, given by its number or name; the only flag then
-    #[arg(long, value_name = "N", group = "action", exclusive = true)]
+    /// Run the saved state N again, given by its number or name; the only flag then, beside --local
+    #[arg(long, value_name = "N", group = "action")]
     pub time_warp: Option<String>,
     /// Edit the configuration of the saved state N, which is then checked
     #[arg(long, value_name = "N", group = "action")]

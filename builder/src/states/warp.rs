@@ -59,7 +59,7 @@ fn understand(name: &str, state: &State) -> Result<Cli, Error> {
     let words = ["gse"].into_iter().chain(state.arguments.iter().map(String::as_str));
     match cli::read(words.map(Into::into)) {
         Ok(Asked::Run(cli)) => Ok(*cli),
-        Ok(Asked::Help(_)) => Err(wrong("it asks for help".to_owned())),
+        Ok(_) => Err(wrong("they ask for help".to_owned())),
         Err(e) => Err(wrong(e.to_string())),
     }
 }

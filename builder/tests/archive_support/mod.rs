@@ -53,6 +53,7 @@ impl Lab {
             kernel: None,
             latest: true,
             created: 1_700_000_000,
+            until: None,
             patches: 0,
             threads: NonZero::new(3).unwrap(),
         }

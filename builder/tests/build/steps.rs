@@ -1,10 +1,10 @@
 //! Hook points, scripts around them, flags: with a tree of two megabytes.
 
-use std::fs;
+use std::{fs, process::Command};
 
 use gse::build::hook::Hook;
 
-use crate::support::{Lab, small_tree};
+use crate::support::{GSE, Lab, small_tree};
 
 /// The tree is that of a script's, and there is no Portage in it.
 fn lab() -> Lab {
@@ -85,22 +85,43 @@ fn passed_hook_points_are_replaced_by_scripts() {
     assert_eq!(listing, format!("# Requested Scripts\n# Hook:Script\n{expected}"));
 }
 
-/// A state with scripts: they are copied, and every run of it reads the copies.
+/// A state has scripts, configuration and time of its own, so what came out of it comes out of it again.
 #[test]
-fn a_build_that_is_warped_runs_the_scripts_and_the_configuration_of_its_state() {
+fn a_warp_publishes_the_same_bytes_although_scripts_and_configuration_were_changed() {
     let lab = lab();
-    script(&lab, "outside", "echo one >>\"$GSE_LOCAL/order\"");
+    script(&lab, "tree", "rm -rf \"$GSE_TREE\"; cp -a \"$GSE_LOCAL/../small\" \"$GSE_TREE\"");
+    script(&lab, "outside", "echo one >>\"$GSE_LOCAL/order\"; echo one >\"$GSE_TREE/by-script\"");
     lab.write("files/etc/motd", "first\n");
+    let [key, dist] = ["gse.key", "dist.d"].map(|name| lab.dir.path().join(name));
+    let [keygen, key, to] = [
+        format!("--keygen={}", key.display()),
+        format!("--key={}", key.display()),
+        format!("--dist={}", dist.display()),
+    ];
+    assert!(Command::new(GSE).arg(&keygen).output().unwrap().status.success());
     let sdir = sdir(&lab);
-    let flags = [WITHOUT, &sdir, "--do=tree outside", "-g=-gextr,+gclean", "--time-state=mine"];
-    lab.builds(&flags);
-    script(&lab, "outside", "echo two >>\"$GSE_LOCAL/order\"");
+    let scripts = ["--do=tree outside", "-g=-gextr,+gclean", &sdir];
+    let flags = [&scripts[..], &[WITHOUT, "--version=1", &key, &to]].concat();
+    lab.builds(&[&flags[..], &["--time-state=mine"]].concat());
+    script(&lab, "outside", "echo two >\"$GSE_TREE/by-script\"");
     lab.write("files/etc/motd", "second\n");
-    let read = |path: &std::path::Path| fs::read_to_string(path).unwrap();
-    fs::remove_dir_all(lab.tree("")).unwrap();
+    lab.builds(&[&scripts[..], &[WITHOUT, "--version=2", &key, &to]].concat());
     lab.warps("mine");
+    let read = |path: &std::path::Path| fs::read_to_string(path).unwrap();
     assert_eq!(read(&lab.tree("etc/motd")), "first\n");
     assert_eq!(read(&lab.local().join("order")), "one\none\n");
+    let image = |version: &str| dist.join(format!("images/gse-{version}/system.tar.zst"));
+    let bytes = |version: &str| fs::read(image(version)).unwrap();
+    let list = |version: &str| {
+        let mut tar = Command::new("tar");
+        tar.args(["--zstd", "--full-time", "-tvf"]).arg(image(version));
+        String::from_utf8(tar.output().unwrap().stdout).unwrap()
+    };
+    assert!(bytes("1") != bytes("2"));
+    for (first, again) in list("1").lines().zip(list("1+2").lines()) {
+        assert_eq!(first, again);
+    }
+    assert!(bytes("1") == bytes("1+2"), "the same list, but other bytes");
 }
 
 #[test]

@@ -64,14 +64,41 @@ fn the_manual_renders_without_a_warning() {
     }
 }
 
+/// What a shell says to a script of its own language, in which `@` stands for the folder of the completions.
+fn shell(words: &[&str], script: &str) -> String {
+    let folder = top().join("completions").canonicalize().unwrap();
+    let script = script.replace('@', folder.to_str().unwrap());
+    // One that waits for what never comes is ended.
+    let output = Command::new("timeout").arg("60").args(words).arg(script).output().unwrap();
+    let mistakes = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && mistakes.is_empty(), "{words:?}: {mistakes}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
 #[test]
-fn the_completions_are_read_by_bash() {
-    let file = top().join("completions/gse.bash");
-    let script = format!(
-        ". {}; COMP_WORDS=(gse --lawf); COMP_CWORD=1; _gse gse --lawf gse; echo \"${{COMPREPLY[*]}}\"",
-        file.display()
-    );
-    let output = Command::new("bash").args(["-c", &script]).output().unwrap();
-    let said = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(said, "--lawful-good\n", "{}", String::from_utf8_lossy(&output.stderr));
+fn bash_completes_flags() {
+    let script = "set -e; . @/gse.bash; COMP_WORDS=(gse --lawf); COMP_CWORD=1; _gse gse --lawf gse; echo \"${COMPREPLY[*]}\"";
+    assert_eq!(shell(&["bash", "--norc", "-c"], script), "--lawful-good\n");
+}
+
+#[test]
+fn fish_completes_flags_and_their_values() {
+    let script = "source @/gse.fish; complete -C 'gse --lawf'; complete -C 'gse --base='";
+    let said = shell(&["fish", "--no-config", "-c"], script);
+    let words: Vec<_> = said.lines().filter_map(|line| line.split('\t').next()).collect();
+    assert_eq!(words, ["--lawful-good", "--base=catalyst", "--base=precomp"]);
+}
+
+/// zsh completes only where somebody types, so it is given a terminal.
+#[test]
+fn zsh_completes_flags() {
+    let script = r#"
+        zmodload zsh/zpty
+        zpty inner "TERM=dumb zsh -f -i"
+        zpty -w inner "PS1=; fpath=(@ \$fpath); autoload -Uz compinit; compinit -D -u; echo re''ady"
+        zpty -r inner seen '*ready*'
+        zpty -w -n inner $'gse --lawf\t'
+        zpty -r inner seen '*--lawful-good*' && print completed
+        zpty -d inner"#;
+    assert_eq!(shell(&["zsh", "-f", "-c"], script), "completed\n");
 }

@@ -18,7 +18,7 @@ pub(crate) fn fill(source: &str) -> String {
         }
         Some("HOOKS") => hooks(),
         Some("CONFIG") => configuration(),
-        Some("PROFILE") => profile(),
+        Some("PROFILE") => profiles(),
         Some(other) => panic!("nothing is called .@{other}"),
         None => format!("{line}\n"),
     };
@@ -111,21 +111,37 @@ fn hooks() -> String {
     text
 }
 
-/// What the GSE profile has: USE flags and packages.
-fn profile() -> String {
-    let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config.d/system/gse/profiles");
-    let of = |name: &str| {
-        let read = |file: &str| fs::read_to_string(top.join(name).join(file)).unwrap();
-        let (defaults, packages) = (read("make.defaults"), read("packages"));
-        let flags = defaults.lines().filter_map(|line| line.strip_prefix("USE=\""));
-        let flags = flags.flat_map(|line| line.trim_end_matches('"').split(' '));
-        let flags: Vec<_> = flags.filter(|flag| *flag != "${USE}").collect();
-        let packages = packages.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
-        let packages: Vec<_> = packages.collect();
-        let text = format!("USE flags: {}.\nPackages: {}.", flags.join(" "), packages.join(", "));
-        item(&format!("gse:{name}"), &text)
-    };
-    ["parent-gse", "child-gse"].map(of).concat()
+/// The GSE profiles: their USE flags and packages, by the comments above them.
+fn profiles() -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config.d/system/gse/profiles");
+    let mut text = String::new();
+    for name in ["parent-gse", "child-gse"] {
+        let read = |file: &str| fs::read_to_string(folder.join(name).join(file)).unwrap();
+        let flags = read("make.defaults").replace("${USE} ", "").replace("USE=", "");
+        text.push_str(&paragraphs(&format!("USE flags of {name}"), &flags.replace('"', "")));
+        text.push_str(&paragraphs(&format!("Packages of {name}"), &read("packages")));
+    }
+    text
+}
+
+/// Lines in groups, each under the last comment above it.
+fn paragraphs(what: &str, content: &str) -> String {
+    let mut text = format!(".SS {}\n", escape(what));
+    // The first one is about the whole file.
+    for group in content.split("\n\n").skip(1) {
+        let (comments, lines): (Vec<&str>, Vec<&str>) =
+            group.lines().filter(|line| !line.is_empty()).partition(|line| line.starts_with('#'));
+        if !lines.is_empty() {
+            let comment = comments.join(" ").replace("# ", "");
+            // What follows a colon is why.
+            let title = comment.split(':').next().unwrap_or_default();
+            text.push_str(&item(
+                title.trim_end_matches('.'),
+                &lines.join(", ").replace(' ', ", ").replace(",,", ","),
+            ));
+        }
+    }
+    text
 }
 
 /// Every file of the default configuration, as it explains itself.

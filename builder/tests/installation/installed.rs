@@ -21,7 +21,7 @@ impl Installed {
         let mut strip = Command::new("strip");
         strip.arg("-o").arg(bin.join("gse")).arg(env!("CARGO_BIN_EXE_gse"));
         assert!(strip.status().unwrap().success());
-        fs::write(bin.join("gse-controller"), "controller").unwrap();
+        fs::write(bin.join("gse-controller"), "#!/bin/sh\n").unwrap();
         fs::write(bin.join("tools/mkfs.ext4"), "tool").unwrap();
         let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let output = Command::new("make")

@@ -45,6 +45,8 @@ fn the_debian_package_installs_and_leaves_an_edited_configuration_alone() {
     let installed = Installed::new();
     let out = tempfile::tempdir().unwrap();
     let deb = package("deb", &installed, out.path());
+    let lintian = ["--allow-root", "--fail-on", "error,warning", deb.trim()];
+    assert_eq!(run(Command::new("lintian").args(lintian)), "");
     let root = out.path().join("root");
     fs::create_dir_all(root.join("var/lib/dpkg/info")).unwrap();
     fs::write(root.join("var/lib/dpkg/status"), "").unwrap();

@@ -110,12 +110,56 @@ fn an_edited_file_is_checked_when_the_editor_ends() {
     let tmux = Tmux::start(dir.path(), &command, (100, 30));
     tmux.until(|screen| screen.contains("> Build a system"));
     tmux.keys(&["/", "c", "a", "t", "e", "g", "Enter", "Enter"]);
-    tmux.until(|screen| screen.contains("> System"));
-    tmux.keys(&["j", "j", "Enter"]);
+    tmux.until(|screen| screen.contains("> Build "));
+    tmux.keys(&["/", "m", "a", "c", "h", "i", "n", "e", "s", "Enter", "Enter"]);
     tmux.until(|screen| screen.contains("> controller/boot.toml"));
     tmux.keys(&["Enter"]);
     let screen = tmux.until(|screen| screen.contains("The file stays as you wrote it"));
     assert!(screen.contains("unknown field `tris`"), "{screen}");
+}
+
+#[test]
+fn what_is_no_longer_needed_is_shown_and_removed_after_a_question() {
+    let dir = place();
+    fs::create_dir(dir.path().join("tree")).unwrap();
+    let gse = |flags: &[&str]| {
+        let output = Command::new(GSE).args(flags).current_dir(dir.path()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    gse(&["--keygen=key"]);
+    for version in ["--version=1", "--version=2"] {
+        gse(&["--archive=tree", version, "--dist=here", "--key=key"]);
+    }
+    gse(&["--withdraw=1", "--dist=here", "--key=key"]);
+    let tmux = Tmux::start(dir.path(), &format!("{GSE} -mm --dist=here --key=key"), (100, 30));
+    tmux.until(|screen| screen.contains("> Build a system"));
+    tmux.keys(&["/", "r", "e", "l", "e", "a", "s", "e", "s", "Enter", "Enter", "G"]);
+    tmux.until(|screen| {
+        screen.contains("$ gse --prune --dist=here --key=key && gse --prune --force --dist=here")
+    });
+    tmux.keys(&["Enter"]);
+    let screen = tmux.until(|screen| screen.contains("is it to be done? y/n"));
+    assert!(screen.contains("images/gse-1  withdrawn"), "{screen}");
+    assert!(dir.path().join("here/images/gse-1").exists());
+    tmux.keys(&["y"]);
+    tmux.until(|screen| screen.contains("removed: ") && screen.lines().any(|line| line == "done"));
+    assert!(!dir.path().join("here/images/gse-1").exists());
+}
+
+#[test]
+fn the_manual_is_shown_from_the_program_itself() {
+    let dir = place();
+    // It shows the title of the page that it was given, until a key.
+    program(dir.path(), "man", "test \"$1\" = -l && grep -h '^.TH' \"$2\"; read key");
+    let command = format!("PATH={}:$PATH {GSE}", dir.path().display());
+    let tmux = Tmux::start(dir.path(), &command, (80, 24));
+    tmux.until(|screen| screen.contains("> Build a system"));
+    tmux.keys(&["/", "m", "a", "n", "u", "a", "l", "Enter", "Enter", "G"]);
+    tmux.until(|screen| screen.contains("$ man 8 gse-controller"));
+    tmux.keys(&["Enter"]);
+    tmux.until(|screen| screen.contains(".TH GSE\\-CONTROLLER 8"));
+    tmux.keys(&["Enter"]);
+    tmux.until(|screen| screen.contains("> gse-controller(8)"));
 }
 
 #[test]

@@ -74,6 +74,7 @@ pub(in crate::build) fn mark(
         kernel: boot.map(|boot| [boot.kernel.as_path(), boot.initramfs.as_path()]),
         latest,
         created: publish.created,
+        until: publish.until,
         patches: publish.patches,
         threads: archive::cores(),
     };

@@ -104,3 +104,40 @@ fn states_that_need_the_terminal_get_it() {
     press(&mut model, "/saved runs\n\nj\n1");
     assert_eq!(press(&mut model, "\n"), Effect::Terminal(vec!["--time-warp=1".to_owned()]));
 }
+
+#[test]
+fn what_all_machines_would_see_is_done_after_a_question_alone() {
+    let mut model = model();
+    press(&mut model, "/controller\n\n/publish\n");
+    assert_eq!(press(&mut model, "\n"), Effect::None);
+    assert_eq!(model.command_line(), "gse --publish-config");
+    assert_eq!(press(&mut model, "n"), Effect::None);
+    assert_eq!(model.over, None);
+    assert_eq!(press(&mut model, "\ny"), Effect::Start(vec!["--publish-config".to_owned()]));
+}
+
+#[test]
+fn what_would_be_removed_is_shown_before_it_is_offered() {
+    let mut model = model();
+    press(&mut model, "/what is published\n\nG");
+    assert_eq!(model.command_line(), "gse --prune && gse --prune --force");
+    assert_eq!(press(&mut model, "\n"), Effect::Start(vec!["--prune".to_owned()]));
+    // Not before it was shown.
+    assert_eq!(press(&mut model, "y"), Effect::None);
+    model.ended(End::Well);
+    let force = ["--prune", "--force"].map(str::to_owned).to_vec();
+    assert_eq!(press(&mut model, "y"), Effect::Start(force));
+    model.ended(End::Well);
+    assert_eq!(press(&mut model, "y"), Effect::None);
+}
+
+#[test]
+fn what_failed_inside_can_be_run_in_the_terminal() {
+    let mut model = model();
+    press(&mut model, "\n\n\n");
+    assert_eq!(press(&mut model, "t"), Effect::None);
+    model.ended(End::Failed(1));
+    let arguments = ["--base=precomp", "--quiet"].map(str::to_owned).to_vec();
+    assert_eq!(press(&mut model, "t"), Effect::Terminal(arguments));
+    assert_eq!(model.over, None);
+}
