@@ -15,7 +15,7 @@ use crate::{
     disk::{
         fallback::Fallback,
         mount::{Access, mount_top},
-        records::{CycleState, Records},
+        records::{CycleState, Life, Records},
     },
     log::{Log, PhaseTime, reason},
     mount::{self, MountFlags, Mounted, SCRATCH},
@@ -36,6 +36,8 @@ pub struct BootReport {
     pub version: String,
     /// Of the installed release.
     pub serial: u64,
+    /// The life cycle as it was before this startup; none where there was no record.
+    pub life: Option<Life>,
     /// Of the configuration in use.
     pub config_serial: u64,
     /// What the configuration has something for, and is left alone on this machine.

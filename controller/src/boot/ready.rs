@@ -33,12 +33,12 @@ const FILE: &str = "/run/gse/ready.json";
 pub struct Ready {
     /// What the booted system gets to know.
     pub(super) report: BootReport,
-    /// Its life cycle as it was before this startup.
-    pub(super) life: Option<Life>,
     pub(super) mounts: Mounts,
     pub(super) userdata: Option<UserData>,
     pub(super) health: Health,
     pub(super) handover: Handover,
+    /// Whether it is to fetch updates for its next start.
+    pub(super) fetches: bool,
 }
 
 impl Ready {
@@ -65,7 +65,7 @@ impl Ready {
 
     /// Its life cycle as it was before this startup.
     pub(super) fn life(&self) -> Option<Life> {
-        self.life
+        self.report.life
     }
 
     /// Its partition.
@@ -124,7 +124,7 @@ impl Ready {
         let fstab = etc.join("fstab");
         let text = mounts::fstab(&fs::read_to_string(&fstab).unwrap_or_default(), &line, &mounted);
         files::replace(&fstab, text.as_bytes(), 0o644).context("writing /etc/fstab")?;
-        services::install(root)
+        services::install(root, self.fetches)
     }
 }
 
