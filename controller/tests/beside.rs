@@ -31,7 +31,7 @@ use gse_controller::{
     },
     log::Log,
     mount,
-    report::{BootReport, Place},
+    report::{Backup, BootReport, Place},
     startup::Verdict,
 };
 use gse_protocol::{
@@ -235,12 +235,18 @@ impl Machine {
             life,
             config_serial: 1,
             left_alone: Vec::new(),
-            backup: None,
+            backup: Some(Backup {
+                device: self.partition(2).display().to_string(),
+                filesystem: self.filesystem,
+                version: "0".to_owned(),
+                serial: 0,
+                state: None,
+            }),
             fallback: None,
             keys: vec![self.signer.public()],
             phases: Vec::new(),
         };
-        fs::write(self.info().join("boot.json"), serde_json::to_string(&report).unwrap()).unwrap();
+        report.store(&self.info()).unwrap();
     }
 
     fn ask<T>(&self, ask: impl FnOnce(&Place, Loops, Arc<Log>) -> T) -> T {
@@ -397,6 +403,11 @@ fn what_a_next_start_would_not_give_up_is_not_written_over() {
     machine.came_from(Some(Life::FRESH));
     let before = [machine.bytes(1), machine.bytes(2)];
     assert!(machine.fetch().unwrap().contains("yet to shut down cleanly"));
+    assert!(BootReport::load(&machine.info()).unwrap().backup.is_some());
+    let other = fs::File::create(machine.info().join("update.lock")).unwrap();
+    other.lock().unwrap();
+    assert!(machine.fetch().unwrap_err().contains("at this moment"));
+    drop(other);
     machine.configure("[update]\nwindow = \"00:00-00:01\"\n");
     let closed = !config::Boot::parse("[update]\nwindow = \"00:00-00:01\"\n")
         .unwrap()
@@ -414,6 +425,7 @@ fn what_a_next_start_would_not_give_up_is_not_written_over() {
     machine.configure("");
     assert_eq!(machine.fetch().unwrap(), WAITS);
     assert_eq!((machine.label(1).as_str(), machine.label(2).as_str()), ("SYSFS", "INCOMING"));
+    assert_eq!(BootReport::load(&machine.info()).unwrap().backup, None);
 }
 
 #[test]

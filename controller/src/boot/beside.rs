@@ -3,7 +3,11 @@
 //! It is the machinery of the boot on the disks of a running machine. Slots are mounted where nobody else sees
 //! it, read-only but for the one that is written, which is never the one that runs.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use anyhow::{Context as _, Result, bail};
 use gse_protocol::config::{Bundle, drives::Role as PartitionRole};
@@ -28,7 +32,7 @@ use crate::{
     },
     disk::{mkfs, probe::Loops, tools::Tools},
     drivers::Hotplug,
-    facts::{Checked, Content, Cycle, Facts, Life, SlotId, System},
+    facts::{Checked, Content, Cycle, Facts, Life, Role, SlotId, System},
     install::Costs,
     last_servers::LastServers,
     log::Log,
@@ -95,8 +99,14 @@ pub struct Planned {
     pub costs: Option<Costs>,
 }
 
+/// In [`RUN_DIR`]: who works beside the system holds a lock on it.
+const LOCK: &str = "update.lock";
+
 /// The machine of a running system.
 pub struct Beside {
+    info: PathBuf,
+    /// Nobody else writes to slots.
+    _lock: File,
     machine: Machine,
     config: Bundle,
     report: BootReport,
@@ -113,6 +123,8 @@ impl Beside {
         if report.filesystem.is_none() {
             bail!("this system runs from memory: each start fetches the newest release");
         }
+        let lock = File::create(place.info.join(LOCK)).context("making a lock")?;
+        lock.try_lock().context("an update is being fetched or planned at this moment")?;
         let left = place.info.join(LEFT);
         let config = config::left(&left)?;
         let last = LastServers::load(&left);
@@ -123,7 +135,7 @@ impl Beside {
         let tools = format!("{TOOLS}:{}", place.info.join(LEFT_TOOLS).display());
         let tools = Tools::from_path(tools.as_ref());
         let machine = Machine { host: Host::Running, log, cmdline, hotplug, tools, loops };
-        Ok(Self { machine, config, report, last })
+        Ok(Self { info: place.info.clone(), _lock: lock, machine, config, report, last })
     }
 
     /// What the configuration says.
@@ -151,7 +163,7 @@ impl Beside {
             keep,
             Some(Keep::NoOffer | Keep::Current | Keep::Older | Keep::Refused | Keep::NoSlot)
         );
-        let incoming = || facts.with_role(crate::facts::Role::Incoming).next().map(|(id, _)| id);
+        let incoming = || facts.with_role(Role::Incoming).next().map(|(id, _)| id);
         let target = if waiting { incoming() } else { update::target(&facts, &policy) };
         let target = target.filter(|_| !useless);
         let mut costs = None;
@@ -191,9 +203,10 @@ impl Beside {
         let server = self.server()?;
         let (slots, facts, running) = self.look(&server)?;
         let mut course = Course::new(&self.machine, &self.config, Some(&server), slots, facts);
-        let idle = course.in_background(running)?;
+        let idle = course.in_background(running);
         let (_slots, facts) = course.into_parts();
-        Ok(match idle {
+        self.forget_backup(&facts)?;
+        Ok(match idle? {
             Idle::Waiting => None,
             Idle::Keep(keep) => explain(keep, &facts),
             Idle::NotSystem => Some(
@@ -204,6 +217,15 @@ impl Beside {
                     .to_owned(),
             ),
         })
+    }
+
+    /// Takes note that the update has taken the place of the backup.
+    fn forget_backup(&self, facts: &Facts) -> Result<()> {
+        let Some(backup) = &self.report.backup else { return Ok(()) };
+        if facts.with_role(Role::Backup).any(|(_, slot)| slot.device == backup.device) {
+            return Ok(());
+        }
+        BootReport { backup: None, ..self.report.clone() }.store(&self.info)
     }
 
     fn server(&self) -> Result<Server> {

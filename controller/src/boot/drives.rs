@@ -8,7 +8,7 @@ use gse_protocol::config::{
     drives::{Filesystem, Role},
 };
 
-use super::{DEV, Disks, Machine, SYS, online};
+use super::{DEV, Disks, Host, Machine, SYS, online};
 use crate::{
     boot_log, config,
     disk::{
@@ -159,7 +159,8 @@ impl Machine {
         mount: impl Fn() -> Result<T, MountError>,
     ) -> Result<T, MountError> {
         let (error, filesystem) = match (mount(), filesystem) {
-            (Err(error), Some(filesystem)) => (error, filesystem),
+            // Beside a running system nothing is mended: somebody may have it mounted.
+            (Err(error), Some(filesystem)) if self.host != Host::Running => (error, filesystem),
             (done, _) => return done,
         };
         self.log.warn(&error);

@@ -24,6 +24,7 @@ use crate::{
     mounts::{self, UserData},
     report::BootReport,
     services, startup,
+    supervisor::RUN_DIR,
 };
 
 const FILE: &str = "/run/gse/ready.json";
@@ -100,7 +101,7 @@ impl Ready {
         // After those that an earlier call of this program took.
         let mut report = self.report.clone();
         report.phases.extend(log.timings());
-        report.store()?;
+        report.store(Path::new(RUN_DIR))?;
         log.phase("keep the log", || boot_log::keep(Outcome::Started, log));
         startup::begin(root, &self.health, cmdline, log)?;
         Ok(self.handover.clone())
