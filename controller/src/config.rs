@@ -2,6 +2,7 @@
 
 use std::{
     fs, io,
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
 };
 
@@ -29,6 +30,33 @@ pub fn embedded(dir: &Path, built: u64) -> Result<Bundle> {
     Bundle::from_files(Serial(0), built, files).context(
         "the configuration in this initramfs; mend config.d and build the controller again",
     )
+}
+
+/// Leaves what was configured for this start for the system that is started, in `dir`; what is applied to the system is
+/// there already.
+///
+/// # Errors
+/// Those of writing.
+pub fn leave(bundle: &Bundle, dir: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    for (name, file) in &bundle.texts {
+        let path = dir.join(name);
+        path.parent().map_or(Ok(()), fs::create_dir_all)?;
+        fs::write(path, &file.bytes)?;
+    }
+    Ok(())
+}
+
+/// What was left in `dir`.
+///
+/// # Errors
+/// There is nothing: the controller did not start this system.
+pub fn left(dir: &Path) -> Result<Bundle> {
+    let mut files = Files::new();
+    read_directory(dir, &mut PathBuf::new(), &mut files).with_context(|| {
+        format!("reading {}: was this system started by the controller?", dir.display())
+    })?;
+    Bundle::from_files(Serial(0), 0, files).context("reading the configuration of this start")
 }
 
 fn read_directory(base: &Path, below: &mut PathBuf, files: &mut Files) -> io::Result<()> {

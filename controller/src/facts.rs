@@ -135,6 +135,8 @@ pub struct Facts {
     pub offer: Option<Offer>,
     /// What the person at the console answered, once asked.
     pub answer: Option<Answer>,
+    /// Whether it is a time of day at which nothing is installed.
+    pub window_closed: bool,
     /// What slots that were formatted in this boot had refused.
     pub remembered: Refused,
     /// Whether the offer was installed in this boot. It is tried once.
@@ -157,6 +159,11 @@ impl Facts {
     /// The slots with this role.
     pub fn with_role(&self, role: Role) -> impl Iterator<Item = (SlotId, &Slot)> {
         self.slots().filter(move |(_, slot)| slot.role == role)
+    }
+
+    /// Whether a SYSFS could be started.
+    pub fn has_system(&self) -> bool {
+        self.with_role(Role::System).any(|(_, slot)| slot.bootable().is_some())
     }
 
     /// The releases that any slot refuses, or did before it was formatted in this boot.

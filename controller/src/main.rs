@@ -5,18 +5,23 @@ use std::{env, fs, io::Write as _, path::Path, process::ExitCode, sync::Arc};
 use anyhow::{Context as _, Result, bail};
 use gse_controller::{
     boot::{self, Host, Ready},
-    booted::{self, verify::Which},
+    booted::{self, update, verify::Which},
     cmdline::CmdLine,
+    disk::probe::Loops,
     dracut::{self, Stage},
     log::{self, Log},
     report::{self, Place},
     rescue, shutdown, supervisor, switch_root, watchdog,
 };
 
-const USAGE: &str = "usage: gse-controller status|verify|up|closed|dracut HOOK
+const USAGE: &str = "usage: gse-controller status|verify|plan|fetch|up|closed|dracut HOOK
   status [--json]    which system runs, how it is, when and why this machine last fell back, what its backup is
   verify [--backup]  compares the installed system (or the backup) with what was signed, and lists what differs;
                      ends with 0 if nothing does, 1 if something does, 2 if it could not be found out
+  plan [--json]      what the update of the next start would take from where; changes nothing; ends with 0 if nothing is
+                     to be fetched, 1 if something is, 2 if it could not be found out
+  fetch [--service]  fetches the server's release into the slot that is free, for the next start; with --service each
+                     that appears, if the configuration has update.background
   up       this system has come up (called by a service that the controller installs)
   closed   this system is about to be switched off (likewise)
   dracut   in an initramfs of dracut's: its hooks are cmdline, pre-mount, mount, pre-pivot, emergency
@@ -69,6 +74,16 @@ fn main() -> ExitCode {
             };
             return verify(which);
         }
+        "plan" => match words.next().as_deref() {
+            None => return plan(false),
+            Some("--json") => return plan(true),
+            Some(_) => return usage(),
+        },
+        "fetch" => match words.next().as_deref() {
+            None => fetch(),
+            Some("--service") => update::serve(&Place::booted(), &Arc::new(Log::new(false))),
+            Some(_) => return usage(),
+        },
         _ => return usage(),
     };
     match done {
@@ -150,14 +165,41 @@ fn verify(which: Which) -> ExitCode {
         writeln!(std::io::stdout(), "{verified}").context("writing the answer")?;
         Ok(verified.is_whole())
     });
+    answer("verify", told)
+}
+
+/// 0 for yes, 1 for no, 2 if there is no answer.
+fn answer(word: &str, told: Result<bool>) -> ExitCode {
     match told {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         Err(e) => {
-            complain("verify", &e);
+            complain(word, &e);
             ExitCode::from(2)
         }
     }
+}
+
+/// From the booted system: a person asks what the next update costs.
+fn plan(json: bool) -> ExitCode {
+    let planned = update::plan(&Place::booted(), Loops::Ignore, Arc::new(Log::aside()));
+    let told = planned.and_then(|planned| {
+        let text = if json {
+            serde_json::to_string_pretty(&planned).context("writing JSON")?
+        } else {
+            planned.to_string()
+        };
+        writeln!(std::io::stdout(), "{}", text.trim_end()).context("writing the answer")?;
+        Ok(planned.costs.is_none())
+    });
+    answer("plan", told)
+}
+
+/// From the booted system: a person wants the next update now, as far as that goes.
+fn fetch() -> Result<()> {
+    let done = update::fetch(&Place::booted(), Loops::Ignore, Arc::new(Log::aside()))?;
+    let done = done.as_deref().unwrap_or(update::WAITS);
+    writeln!(std::io::stdout(), "{done}").context("writing the answer")
 }
 
 /// A line on the booted system's console.

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use nix::sched::{CloneFlags, unshare};
 pub use rustix::mount::UnmountFlags;
 use rustix::mount::{
     MountPropagationFlags, mount_bind, mount_bind_recursive, mount_change, mount_move,
@@ -230,6 +231,18 @@ pub fn mount_virtual(
 pub fn make_private(target: &Path) -> Result<(), MountError> {
     mount_change(target, MountPropagationFlags::PRIVATE)
         .map_err(|e| MountError::Remount { target: target.to_owned(), source: e.into() })
+}
+
+/// From here on, what this thread and those that it starts mount is seen by nobody else, and ends with them. It cannot be
+/// had back.
+///
+/// # Errors
+/// Those of the kernel.
+pub fn keep_to_this_thread() -> Result<(), MountError> {
+    let failed = |source| MountError::Remount { target: PathBuf::from("/"), source };
+    unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_FS).map_err(|e| failed(e.into()))?;
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    mount_change("/", private).map_err(|e| failed(e.into()))
 }
 
 /// Moves the mount at `from` to `to`.

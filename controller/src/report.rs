@@ -15,8 +15,9 @@ use crate::{
     disk::{
         fallback::Fallback,
         mount::{Access, mount_top},
-        records::{CycleState, Records},
+        records::{CycleState, Life, Records},
     },
+    files,
     log::{Log, PhaseTime, reason},
     mount::{self, MountFlags, Mounted, SCRATCH},
     startup::{self, Verdict, scripts::Check},
@@ -36,6 +37,8 @@ pub struct BootReport {
     pub version: String,
     /// Of the installed release.
     pub serial: u64,
+    /// The life cycle as it was before this startup; none where there was no record.
+    pub life: Option<Life>,
     /// Of the configuration in use.
     pub config_serial: u64,
     /// What the configuration has something for, and is left alone on this machine.
@@ -50,7 +53,7 @@ pub struct BootReport {
     pub phases: Vec<PhaseTime>,
 }
 
-/// BACKUPFS, as it was when the system was started: nobody changes it while that runs.
+/// BACKUPFS, as it was when the system was started: while that runs, only an update takes it away.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Backup {
     /// Its partition.
@@ -85,11 +88,11 @@ impl Place {
 }
 
 impl BootReport {
-    /// Leaves it for the booted system.
-    pub fn store(&self) -> Result<()> {
-        let path = Path::new(RUN_DIR).join(FILE);
+    /// Leaves it for the booted system, in `info`.
+    pub fn store(&self, info: &Path) -> Result<()> {
+        let path = info.join(FILE);
         let json = serde_json::to_vec_pretty(self).context("writing down how the boot went")?;
-        fs::write(&path, json).with_context(|| format!("writing {}", path.display()))
+        files::replace(&path, &json, 0o644).with_context(|| format!("writing {}", path.display()))
     }
 
     /// What the controller left when it started this system.

@@ -104,32 +104,70 @@ TimeoutStartSec=infinity
 ExecStart=/run/gse/gse-controller up
 ";
 
-/// Writes the services into the `/etc` of the system at `root`.
-pub fn install(root: &Path) -> Result<()> {
+// It waits itself until the system is up, and ends by itself where there is nothing for it to do.
+const OPENRC_FETCH: &str = r#"#!/sbin/openrc-run
+description="Fetches updates for the next start of this system"
+command="/run/gse/gse-controller"
+command_args="fetch --service"
+command_background="yes"
+pidfile="/run/gse/fetch.pid"
+output_log="/dev/null"
+error_log="/dev/null"
+
+depend() {
+	use net
+	after net
+}
+"#;
+
+const SYSTEMD_FETCH: &str = "\
+[Unit]
+Description=Fetches updates for the next start of this system
+Wants=network-online.target
+After=network-online.target default.target gse-up.service
+
+[Service]
+Nice=19
+IOSchedulingClass=idle
+StandardOutput=null
+ExecStart=/run/gse/gse-controller fetch --service
+";
+
+/// Writes the services into the `/etc` of the system at `root`; that which fetches updates only if it is to.
+pub fn install(root: &Path, fetches: bool) -> Result<()> {
     let etc = root.join("etc");
     write(&etc.join("profile.d/gse.sh"), PROFILE, 0o644)?;
     for manager in Manager::of(root) {
         match manager {
-            Manager::OpenRc => openrc(&etc)?,
-            Manager::Systemd => systemd(&etc.join("systemd/system"))?,
+            Manager::OpenRc => openrc(&etc, fetches)?,
+            Manager::Systemd => systemd(&etc.join("systemd/system"), fetches)?,
         }
     }
     Ok(())
 }
 
-fn openrc(etc: &Path) -> Result<()> {
+fn openrc(etc: &Path, fetches: bool) -> Result<()> {
     let (init, runlevels) = (etc.join("init.d"), etc.join("runlevels"));
     write(&init.join("gse-up"), OPENRC_UP, 0o755)?;
     write(&init.join("gse-closed"), OPENRC_CLOSED, 0o755)?;
     link("/etc/init.d/gse-up", &runlevels.join("default/gse-up"))?;
+    if fetches {
+        write(&init.join("gse-fetch"), OPENRC_FETCH, 0o755)?;
+        link("/etc/init.d/gse-fetch", &runlevels.join("default/gse-fetch"))?;
+    }
     // Gentoo ends in the runlevel `shutdown`; Debian unmounts /etc before that one, in `off`.
     let last = if runlevels.join("off").is_dir() { "off" } else { "shutdown" };
     link("/etc/init.d/gse-closed", &runlevels.join(last).join("gse-closed"))
 }
 
-fn systemd(units: &Path) -> Result<()> {
+fn systemd(units: &Path, fetches: bool) -> Result<()> {
+    let wants = units.join("default.target.wants");
+    if fetches {
+        write(&units.join("gse-fetch.service"), SYSTEMD_FETCH, 0o644)?;
+        link("../gse-fetch.service", &wants.join("gse-fetch.service"))?;
+    }
     write(&units.join("gse-up.service"), SYSTEMD_UP, 0o644)?;
-    link("../gse-up.service", &units.join("default.target.wants/gse-up.service"))
+    link("../gse-up.service", &wants.join("gse-up.service"))
 }
 
 /// Leaves a copy of this program for the booted system, which reports to it.
@@ -194,15 +232,21 @@ mod tests {
         let older = root(Some("lib/systemd/systemd"), &["etc"]);
         for root in [&gentoo, &debian, &systemd, &older] {
             // Twice: a boot that is tried again does so.
-            install(root.path()).unwrap();
-            install(root.path()).unwrap();
+            install(root.path(), true).unwrap();
+            install(root.path(), true).unwrap();
         }
+        let plain = root(None, &["etc/runlevels"]);
+        install(plain.path(), false).unwrap();
         let has =
             |root: &tempfile::TempDir, path: &str| root.path().join("etc").join(path).is_symlink();
         assert!(has(&gentoo, "runlevels/shutdown/gse-closed"));
         assert!(has(&debian, "runlevels/off/gse-closed"));
         assert!(!has(&debian, "runlevels/shutdown/gse-closed"));
         assert!(has(&debian, "runlevels/default/gse-up"));
+        assert!(has(&debian, "runlevels/default/gse-fetch"));
+        assert!(has(&plain, "runlevels/default/gse-up"));
+        assert!(!has(&plain, "runlevels/default/gse-fetch"));
+        assert!(has(&systemd, "systemd/system/default.target.wants/gse-fetch.service"));
         for root in [&systemd, &older] {
             assert!(
                 root.path()
@@ -211,7 +255,7 @@ mod tests {
             );
             assert!(!root.path().join("etc/init.d").exists());
         }
-        for text in [OPENRC_UP, OPENRC_CLOSED, SYSTEMD_UP] {
+        for text in [OPENRC_UP, OPENRC_CLOSED, OPENRC_FETCH, SYSTEMD_UP, SYSTEMD_FETCH] {
             assert!(text.contains(PROGRAM));
         }
     }

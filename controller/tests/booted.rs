@@ -134,6 +134,7 @@ impl Machine {
             filesystem: Some(self.filesystem),
             version: "1".to_owned(),
             serial: 1,
+            life: None,
             config_serial: 5,
             left_alone: Vec::new(),
             backup,

@@ -1,12 +1,15 @@
 //! Phases 4 to 8: what was decided is done, one step after another, until a system is started.
 
-use std::time::Duration;
+use std::{thread, time::Duration};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use gse_protocol::{Release, config::Bundle, config::boot::Answer};
+use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::{
-    Machine, kernel,
+    Machine,
+    explain::{explain, offer, offered},
+    kernel,
     new_system::{self, Past, SignedIndex},
     online::Server,
     ready::{Failed, Ready},
@@ -14,9 +17,10 @@ use super::{
     start,
 };
 use crate::{
+    clock,
     console::{self, Input},
-    decide::{self, Cause, GivesWay, Keep, Next, NothingToBoot, Policy, Step, Why},
-    facts::{Content, Facts, Offer, Role, Slot, SlotId},
+    decide::{self, Cause, GivesWay, Next, NothingToBoot, Policy, Step, Why, background::Idle},
+    facts::{Content, Facts, Role, Slot, SlotId},
     log::{Log, reason},
     supervisor,
 };
@@ -56,6 +60,7 @@ impl<'a> Course<'a> {
         mut facts: Facts,
     ) -> Self {
         facts.offer = server.map(|server| offer(&server.chosen.release));
+        facts.window_closed = !config.boot.update.window.is_open(clock::now());
         let policy = Policy::from(&config.boot);
         let (index, failure, told) = (None, None, Told::default());
         Self { machine, config, server, slots, facts, policy, index, failure, told }
@@ -199,9 +204,44 @@ impl<'a> Course<'a> {
 
     fn fetch_index(&mut self) -> Result<()> {
         let server = self.server.context("no server offers anything")?;
-        let fetch = || new_system::fetch_index(server, self.config);
+        self.spread()?;
+        let fetch = || new_system::fetch_index(self.machine, server, self.config);
         self.index = Some(self.machine.log.phase("new system", fetch)?);
         Ok(())
+    }
+
+    /// Waits a part of `update.spread`, so that not all machines of a room fetch at once.
+    fn spread(&self) -> Result<()> {
+        let mut chance = [0; 4];
+        getrandom(&mut chance, GetRandomFlags::empty()).context("throwing dice")?;
+        let spread = self.config.boot.update.spread;
+        let delay =
+            decide::update::delay(spread, self.facts.has_system(), u32::from_ne_bytes(chance));
+        if !delay.is_zero() {
+            let seconds = delay.as_secs();
+            self.machine.log.info(format_args!("fetching begins in {seconds} s (update.spread)"));
+            thread::sleep(delay);
+        }
+        Ok(())
+    }
+
+    /// Fetches the offered release beside the system in `running`, for the next start, and says why there is nothing
+    /// more to do.
+    ///
+    /// # Errors
+    /// A step that failed; what it left is worth nothing.
+    pub(super) fn in_background(&mut self, running: SlotId) -> Result<Idle> {
+        loop {
+            match decide::background::next(&self.facts, running) {
+                Err(idle) => return Ok(idle),
+                Ok(step) => {
+                    if self.index.is_none() {
+                        self.fetch_index()?;
+                    }
+                    self.effect(step)?;
+                }
+            }
+        }
     }
 
     fn install(&mut self, id: SlotId) -> Result<()> {
@@ -353,41 +393,4 @@ impl<'a> Course<'a> {
             Input::Silence | Input::Closed => default,
         }
     }
-}
-
-fn offer(release: &Release) -> Offer {
-    Offer {
-        serial: release.serial,
-        version: release.version.clone(),
-        allow_downgrade: release.allow_downgrade,
-    }
-}
-
-fn offered(facts: &Facts) -> &str {
-    facts.offer.as_ref().map(|offer| offer.version.as_str()).unwrap_or_default()
-}
-
-/// Why nothing is installed, for the person at the console; none if that was said already.
-fn explain(keep: Keep, facts: &Facts) -> Option<String> {
-    let installed = facts.with_role(Role::System).next().map(|(_, slot)| slot.content.to_string());
-    let installed = installed.unwrap_or_else(|| "nothing".to_owned());
-    let offered = offered(facts);
-    Some(match keep {
-        Keep::NoOffer => format!("no server to compare with; installed: {installed}"),
-        Keep::Current => format!("{installed} is the newest"),
-        Keep::Older => format!("{installed} stays: the server's {offered} is older"),
-        Keep::Refused => format!(
-            "{installed} stays: version {offered} failed on this machine, and is not installed again; \
-             publish a release with a higher serial"
-        ),
-        Keep::Policy => {
-            format!("{installed} stays: update.policy is \"never\" (the server has {offered})")
-        }
-        Keep::Declined => format!("{installed} stays: {offered} was not wanted now"),
-        Keep::NoSlot => format!(
-            "{installed} stays: every slot holds a system that is needed; list a BACKUPFS in \
-             controller/drives.toml to have room for {offered}"
-        ),
-        Keep::Tried => return None,
-    })
 }

@@ -8,7 +8,7 @@ use gse_protocol::config::{
     drives::{Filesystem, Role},
 };
 
-use super::{DEV, Disks, Machine, SYS, online};
+use super::{DEV, Disks, Host, Machine, SYS, online};
 use crate::{
     boot_log, config,
     disk::{
@@ -19,7 +19,7 @@ use crate::{
         mkfs::{self, Spec},
         mount::{self, Access, MountError},
         plan::{self, DriveError, PartitionPlan},
-        probe::{self, BlockDevice, Loops},
+        probe::{self, BlockDevice},
         slots::{self, Found, Label, Place},
         wipeable::Wipeable,
     },
@@ -40,18 +40,23 @@ impl Machine {
             if !self.hotplug.coldplugged() {
                 return None;
             }
-            devices().ok().filter(|devices| all_there(config, devices))
+            self.devices().ok().filter(|devices| all_there(config, devices))
         });
         match settled {
             Some(devices) => found(config, devices),
             // What is there is looked at all the same: phases that need a disk say what is missing.
-            None => found(config, devices()?),
+            None => found(config, self.devices()?),
         }
     }
 
     /// Looks at the disks again.
     pub(super) fn probe(&self, config: &Bundle) -> Result<Disks> {
-        found(config, devices()?)
+        found(config, self.devices()?)
+    }
+
+    fn devices(&self) -> Result<Vec<BlockDevice>> {
+        probe::block_devices(Path::new(SYS), Path::new(DEV), self.loops)
+            .context("looking for disks")
     }
 
     /// Makes the partitions that are missing, and BOOTFS and USERDATAFS in those that are blank. Where that
@@ -154,7 +159,8 @@ impl Machine {
         mount: impl Fn() -> Result<T, MountError>,
     ) -> Result<T, MountError> {
         let (error, filesystem) = match (mount(), filesystem) {
-            (Err(error), Some(filesystem)) => (error, filesystem),
+            // Beside a running system nothing is mended: somebody may have it mounted.
+            (Err(error), Some(filesystem)) if self.host != Host::Running => (error, filesystem),
             (done, _) => return done,
         };
         self.log.warn(&error);
@@ -246,10 +252,6 @@ impl Machine {
             )),
         }
     }
-}
-
-fn devices() -> Result<Vec<BlockDevice>> {
-    probe::block_devices(Path::new(SYS), Path::new(DEV), Loops::Ignore).context("looking for disks")
 }
 
 pub(super) fn found(config: &Bundle, devices: Vec<BlockDevice>) -> Result<Disks> {

@@ -109,6 +109,7 @@ impl Choice {
             filesystem: None,
             version: version.clone(),
             serial: serial.0,
+            life: None,
             config_serial: config.serial.0,
             left_alone,
             backup: None,
@@ -117,7 +118,7 @@ impl Choice {
             phases: Vec::new(),
         };
         let health = config.boot.health.clone();
-        Ok(Some(Ready { report, life: None, mounts: over, userdata: None, health, handover }))
+        Ok(Some(Ready { report, mounts: over, userdata: None, health, handover, fetches: false }))
     }
 }
 
@@ -129,7 +130,7 @@ fn prepare(machine: &Machine, config: &Bundle, server: Option<&Server>) -> Resul
     let server = server.context(
         "a system can run from memory only while a server offers one: check the cable and the server, then retry",
     )?;
-    let index = new_system::fetch_index(server, config)?;
+    let index = new_system::fetch_index(machine, server, config)?;
     let text = fs::read_to_string("/proc/meminfo").context("reading /proc/meminfo")?;
     let free = available(&text).context("/proc/meminfo does not say how much memory is free")?;
     let version = &server.chosen.release.version;

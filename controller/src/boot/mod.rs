@@ -1,7 +1,9 @@
 //! The boot, from the kernel's start of this program to the real system's: phases 1 to 9 of the design.
 
+pub mod beside;
 mod cycle;
 mod drives;
+mod explain;
 pub mod kernel;
 mod memory;
 mod new_system;
@@ -22,11 +24,17 @@ use crate::{
     clock,
     cmdline::CmdLine,
     config,
-    disk::{mount::Access, probe::BlockDevice, slots::Found, tools::Tools},
+    decide::update::patience,
+    disk::{
+        mount::Access,
+        probe::{BlockDevice, Loops},
+        slots::Found,
+        tools::Tools,
+    },
     dracut,
     drivers::{Drivers, Hotplug},
     last_servers::LastServers,
-    log::Log,
+    log::{Log, reason},
     rescue,
 };
 
@@ -46,6 +54,8 @@ pub enum Host {
     Controller,
     /// dracut's: udevd loads drivers, and the network may be up already.
     Dracut,
+    /// None: the installed system runs.
+    Running,
 }
 
 /// What every phase needs.
@@ -55,6 +65,8 @@ struct Machine {
     cmdline: CmdLine,
     hotplug: Hotplug,
     tools: Tools,
+    /// Whether disks may be files, as in tests.
+    loops: Loops,
 }
 
 /// What the machine goes by until a server says otherwise.
@@ -99,7 +111,7 @@ pub fn run(
 
     let online = log.phase("network", || machine.network(&known.config, &disks));
     let found = online.then(|| log.phase("fetch config", || online::look(&machine, &known)));
-    let found = found.unwrap_or_default();
+    let mut found = found.unwrap_or_default();
     let config = match &found.fetched {
         Some(fetched) => {
             log.info(format_args!("configuration {} fetched", fetched.bundle.serial));
@@ -108,6 +120,9 @@ pub fn run(
         }
         None => known.config,
     };
+    if let Err(e) = beside::leave(&machine, &config, found.server.as_ref()) {
+        log.warn(format_args!("the system will not know of updates: {}", reason(&e)));
+    }
     let server = found.server.as_ref();
     let memory = memory::Choice::new(&machine, &config, &disks, server)?;
     if let Some(ready) = memory.make(&machine, &config, server)? {
@@ -120,6 +135,10 @@ pub fn run(
 
     let looked = log.phase("version check", || Slots::look(&machine, disks, &config));
     let (slots, facts) = looked?;
+    if let Some(server) = &mut found.server {
+        server.retry.busy = patience(config.boot.update.when_busy, facts.has_system());
+    }
+    let server = found.server.as_ref();
     let mut course = Course::new(&machine, &config, server, slots, facts);
     course.recall(failed);
     course.run(start)
@@ -156,9 +175,10 @@ impl Machine {
                 Hotplug::start(Arc::new(drivers), SYS.into(), Arc::clone(&log))?
             }
             Host::Dracut => Hotplug::beside_udev(dracut::wait_for_udev)?,
+            Host::Running => Hotplug::beside_udev(|| ())?,
         };
         let tools = Tools::from_path(OsStr::new(TOOLS));
-        Ok(Self { host, log, cmdline, hotplug, tools })
+        Ok(Self { host, log, cmdline, hotplug, tools, loops: Loops::Ignore })
     }
 
     /// Phase 1. Waits for the disks that the configuration names, because BOOTFS may keep a newer one.

@@ -1,6 +1,14 @@
 //! Phase 5: a system made in a blank slot, out of what other slots have of it and the server's image.
 
-use std::{fs, os::fd::AsFd as _, path::Path, time::Instant};
+use std::{
+    fs,
+    io::Read as _,
+    iter,
+    os::fd::AsFd as _,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result, bail};
 use gse_protocol::{
@@ -15,8 +23,8 @@ use crate::{
         records::{CycleRecord, FOLDER, Generation, Origin, Published, Records, SlotRecord},
     },
     facts::{Facts, Life, System},
-    fetch::{RemoteImage, Retry},
-    install::{self, FrameSources, Limits, LocalTree, Patch, Plan, Seed},
+    fetch::{FetchError, Problem, RemoteImage},
+    install::{self, FrameSource as _, FrameSources, Limits, LocalTree, Patch, Plan, Seed},
     log::reason,
 };
 
@@ -103,12 +111,27 @@ pub(super) fn unpack(
     others: &[&OpenSlot<'_>],
     root: &Path,
 ) -> Result<()> {
-    let log = machine.log.as_ref();
+    planned(machine, config, server, index, others, |plan, patch| {
+        machine.log.info(plan.costs());
+        by_plan(machine, server, plan, patch, root)
+    })
+}
+
+/// Plans to make the offered system with what `others` have of it, and lets `work` have the plan, and the patch file
+/// that it is made with.
+pub(super) fn planned<T>(
+    machine: &Machine,
+    config: &Bundle,
+    server: &Server,
+    index: &SignedIndex,
+    others: &[&OpenSlot<'_>],
+    work: impl FnOnce(&Plan<'_>, Option<RemoteImage<'_>>) -> Result<T>,
+) -> Result<T> {
     let mut installed = Vec::new();
     for other in others {
         match Installed::open(other, config) {
             Ok(system) => installed.push(system),
-            Err(e) => log.warn(format_args!(
+            Err(e) => machine.log.warn(format_args!(
                 "nothing is taken from {}: {}",
                 other.device().display(),
                 reason(&e)
@@ -116,16 +139,24 @@ pub(super) fn unpack(
         }
     }
     let seeds: Vec<_> = installed.iter().map(|i| Seed::new(&i.tree, &i.index.index)).collect();
-    let (patch, mut patch_file) = patch(machine, server, &index.index, &installed, &seeds).unzip();
-    let plan = Plan::new(&index.index, &seeds, patch.as_ref())?;
-    log.info(plan.costs());
+    let (patch, patch_file) = patch(machine, server, &index.index, &installed, &seeds).unzip();
+    work(&Plan::new(&index.index, &seeds, patch.as_ref())?, patch_file)
+}
 
+fn by_plan(
+    machine: &Machine,
+    server: &Server,
+    plan: &Plan<'_>,
+    mut patch_file: Option<RemoteImage<'_>>,
+    root: &Path,
+) -> Result<()> {
+    let log = machine.log.as_ref();
     let directory = fs::File::open(root).context("opening the new filesystem")?;
     let mut image = remote_image(machine, server);
     let progress = |done, total| log.progress("installing", done, total);
     let sources =
         FrameSources { patch: patch_file.as_mut().map(|file| file as _), image: Some(&mut image) };
-    let report = install::make(&plan, sources, directory.as_fd(), &progress, &Limits::default())?;
+    let report = install::make(plan, sources, directory.as_fd(), &progress, &Limits::default())?;
     log.debug(format_args!("{report:?}"));
     if let Some(why) = &report.no_patches {
         log.warn(format_args!("the patches were not used: {why}"));
@@ -257,7 +288,7 @@ pub(super) fn remote<'m>(
         &server.chosen.servers,
         path,
         size,
-        Retry::default(),
+        server.retry,
         |switch| {
             machine.log.warn(format_args!(
                 "{}; going on at byte {} from {}",
@@ -267,8 +298,13 @@ pub(super) fn remote<'m>(
     )
 }
 
-/// The index that the release names, checked by its digest and by its own signature.
-pub(super) fn fetch_index(server: &Server, config: &Bundle) -> Result<SignedIndex> {
+/// The index that the release names, checked by its digest and by its own signature; and a first byte of the image: a
+/// server that is busy or has no image says so before anything is given up for it.
+pub(super) fn fetch_index(
+    machine: &Machine,
+    server: &Server,
+    config: &Bundle,
+) -> Result<SignedIndex> {
     let release = &server.chosen.release;
     if release.index.size > MAX_PACKED {
         bail!(
@@ -277,32 +313,63 @@ pub(super) fn fetch_index(server: &Server, config: &Bundle) -> Result<SignedInde
             release.index.size
         );
     }
-    let mut last = None;
-    for base in &server.chosen.servers {
-        let url = format!("{base}{}", release.index.path);
-        let fetched = (|| -> Result<_> {
-            let bytes = server.client.get_small(&url, release.index.size)?;
-            if Sha256::of(&bytes) != release.index.sha256 {
-                bail!(
-                    "{url}: this is not the index that the release names: publish the image again"
-                );
+    let mut waited = Duration::ZERO;
+    let index = loop {
+        let (mut last, mut free) = (None, None);
+        for base in &server.chosen.servers {
+            match index_of(base, server, config) {
+                Ok(index) => {
+                    last = Some(Ok(index));
+                    break;
+                }
+                Err(e) => {
+                    let asked = busy(&e);
+                    free = asked
+                        .map(|asked| free.map_or(asked, |free: Duration| free.min(asked)))
+                        .or(free);
+                    last = Some(Err(e));
+                }
             }
-            let signature =
-                server.client.get_small(&format!("{url}.minisig"), MAX_SIGNATURE as u64)?;
-            let signature = String::from_utf8_lossy(&signature).into_owned();
-            let index = Index::open(&bytes, &signature, &config.sources.keys)
-                .with_context(|| url.clone())?;
-            if index.packed_size() != release.image.size {
-                bail!(
-                    "{url}: it describes another image than the release: publish the image again"
-                );
-            }
-            Ok(SignedIndex { index, bytes, signature: signature.into_bytes() })
-        })();
-        match fetched {
-            Ok(index) => return Ok(index),
-            Err(e) => last = Some(e),
         }
+        match (last.context("no server is left to ask for the index")?, free) {
+            (Ok(index), _) => break index,
+            (Err(_), Some(free)) if waited.saturating_add(free) <= server.retry.busy => {
+                machine.log.info(format_args!("the server is busy: {} s", free.as_secs()));
+                thread::sleep(free);
+                waited = waited.saturating_add(free);
+            }
+            (Err(e), _) => return Err(e),
+        }
+    };
+    if release.image.size > 0 {
+        let mut image = remote_image(machine, server);
+        image.expect(iter::once(0..1).collect());
+        image.read_exact(&mut [0]).context("looking whether the image can be had")?;
     }
-    Err(last.context("no server is left to ask for the index")?)
+    Ok(index)
+}
+
+/// For how long a server wants to be left alone, if that is what is wrong.
+fn busy(error: &anyhow::Error) -> Option<Duration> {
+    match error.downcast_ref::<FetchError>()?.problem {
+        Problem::Busy(wait) => Some(wait),
+        _ => None,
+    }
+}
+
+fn index_of(base: &str, server: &Server, config: &Bundle) -> Result<SignedIndex> {
+    let release = &server.chosen.release;
+    let url = format!("{base}{}", release.index.path);
+    let bytes = server.client.get_small(&url, release.index.size)?;
+    if Sha256::of(&bytes) != release.index.sha256 {
+        bail!("{url}: this is not the index that the release names: publish the image again");
+    }
+    let signature = server.client.get_small(&format!("{url}.minisig"), MAX_SIGNATURE as u64)?;
+    let signature = String::from_utf8_lossy(&signature).into_owned();
+    let index =
+        Index::open(&bytes, &signature, &config.sources.keys).with_context(|| url.clone())?;
+    if index.packed_size() != release.image.size {
+        bail!("{url}: it describes another image than the release: publish the image again");
+    }
+    Ok(SignedIndex { index, bytes, signature: signature.into_bytes() })
 }

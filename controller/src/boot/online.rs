@@ -8,7 +8,7 @@ use gse_protocol::config::{Bundle, Sources, Trust, sources::server_url};
 use super::{Disks, Host, Known, Machine};
 use crate::{
     clock,
-    fetch::{self, Chosen, Client, ConfigError, FetchedConfig, Patience, Problem, Refusal},
+    fetch::{self, Chosen, Client, ConfigError, FetchedConfig, Patience, Problem, Refusal, Retry},
     last_servers::LastServers,
     log::reason,
     network::{self, Online},
@@ -22,6 +22,7 @@ const SYSTEM_ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
 pub(super) struct Server {
     pub(super) client: Client,
     pub(super) chosen: Chosen,
+    pub(super) retry: Retry,
 }
 
 impl Machine {
@@ -100,6 +101,23 @@ pub(super) fn look(machine: &Machine, known: &Known) -> Found {
     }
 }
 
+/// The server that the next start would go by, without its configuration: that is for the next start. `last` are those
+/// that this start knew of.
+///
+/// # Errors
+/// What is wrong with each of them.
+pub(super) fn beside(
+    machine: &Machine,
+    config: &Bundle,
+    last: Option<LastServers>,
+) -> Result<Server> {
+    let mut sources = sources(machine, config);
+    sources.servers.extend(last.into_iter().flat_map(|last| last.servers));
+    let client = client(config.tls_roots.as_deref())?;
+    let chosen = fetch::choose(&client, &sources)?;
+    Ok(greet(machine, client, chosen))
+}
+
 /// Asks these servers for a release, and one of them for its configuration.
 fn ask(machine: &Machine, sources: Sources, roots: Option<&[u8]>, known: &Known) -> Found {
     let log = &machine.log;
@@ -135,10 +153,13 @@ fn ask(machine: &Machine, sources: Sources, roots: Option<&[u8]>, known: &Known)
 fn greet(machine: &Machine, client: Client, chosen: Chosen) -> Server {
     let first = chosen.servers.first().map(String::as_str).unwrap_or_default();
     machine.log.info(format_args!("server {first} offers {}", chosen.release.version));
-    if let Err(e) = clock::raise_to(chosen.release.created) {
+    // The clock of a system that runs is its own affair.
+    if machine.host != Host::Running
+        && let Err(e) = clock::raise_to(chosen.release.created)
+    {
         machine.log.warn(e);
     }
-    Server { client, chosen }
+    Server { client, chosen, retry: Retry::default() }
 }
 
 /// A server's configuration, if it is newer than what is known. One with a mistake is passed over: the

@@ -12,7 +12,7 @@ use crate::{
     decide::NothingToBoot,
     disk::{
         mount::Access,
-        probe::BlockDevice,
+        probe::{BlockDevice, Loops},
         slots::{Found, Slot},
         tools::Tools,
     },
@@ -53,7 +53,8 @@ pub fn decide(
     let nowhere = Path::new(NOWHERE);
     let drivers = Arc::new(Drivers::open(nowhere, &release, &cmdline, &log));
     let hotplug = Hotplug::start(drivers, nowhere.to_owned(), Arc::clone(&log))?;
-    let machine = Machine { host: Host::Controller, log, cmdline, hotplug, tools };
+    let (host, loops) = (Host::Controller, Loops::Ignore);
+    let machine = Machine { host, log, cmdline, hotplug, tools, loops };
     let disks = drives::found(config, devices)?;
     if let Some(place) = &disks.found.boot {
         drop(machine.mount_place(place, Access::ReadOnly));

@@ -24,6 +24,7 @@ use crate::{
     mounts::{self, UserData},
     report::BootReport,
     services, startup,
+    supervisor::RUN_DIR,
 };
 
 const FILE: &str = "/run/gse/ready.json";
@@ -33,12 +34,12 @@ const FILE: &str = "/run/gse/ready.json";
 pub struct Ready {
     /// What the booted system gets to know.
     pub(super) report: BootReport,
-    /// Its life cycle as it was before this startup.
-    pub(super) life: Option<Life>,
     pub(super) mounts: Mounts,
     pub(super) userdata: Option<UserData>,
     pub(super) health: Health,
     pub(super) handover: Handover,
+    /// Whether it is to fetch updates for its next start.
+    pub(super) fetches: bool,
 }
 
 impl Ready {
@@ -65,7 +66,7 @@ impl Ready {
 
     /// Its life cycle as it was before this startup.
     pub(super) fn life(&self) -> Option<Life> {
-        self.life
+        self.report.life
     }
 
     /// Its partition.
@@ -100,7 +101,7 @@ impl Ready {
         // After those that an earlier call of this program took.
         let mut report = self.report.clone();
         report.phases.extend(log.timings());
-        report.store()?;
+        report.store(Path::new(RUN_DIR))?;
         log.phase("keep the log", || boot_log::keep(Outcome::Started, log));
         startup::begin(root, &self.health, cmdline, log)?;
         Ok(self.handover.clone())
@@ -124,7 +125,7 @@ impl Ready {
         let fstab = etc.join("fstab");
         let text = mounts::fstab(&fs::read_to_string(&fstab).unwrap_or_default(), &line, &mounted);
         files::replace(&fstab, text.as_bytes(), 0o644).context("writing /etc/fstab")?;
-        services::install(root)
+        services::install(root, self.fetches)
     }
 }
 

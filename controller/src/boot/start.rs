@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use gse_protocol::config::{Bundle, Mounts, drives, system::Desired};
+use gse_protocol::config::{Bundle, Mounts, boot::Policy, drives, system::Desired};
 
 use super::{
     Machine, SYS,
@@ -77,6 +77,7 @@ pub(super) fn make_ready(
         filesystem: Some(filesystem),
         version: version.clone(),
         serial: serial.0,
+        life: *life,
         config_serial: config.serial.0,
         left_alone,
         backup: backup(slots, facts, chosen),
@@ -85,7 +86,9 @@ pub(super) fn make_ready(
         phases: Vec::new(),
     };
     let health = config.boot.health.clone();
-    Ok(Ready { report, life: *life, mounts: over, userdata, health, handover })
+    let update = &config.boot.update;
+    let fetches = update.background && update.policy == Policy::Auto;
+    Ok(Ready { report, mounts: over, userdata, health, handover, fetches })
 }
 
 /// The system that would take over from the chosen one.

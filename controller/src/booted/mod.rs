@@ -1,9 +1,11 @@
-//! What a person asks on a machine that has come up: `gse-controller status` and `gse-controller verify`.
+//! What a person asks on a machine that has come up: `gse-controller status`, `verify`, `plan` and `fetch`.
 //!
-//! Both look at the slots as they are on the disk, past everything that is mounted over the system, and change nothing.
+//! All look at the slots as they are on the disk, past everything that is mounted over the system. Only `fetch` changes
+//! anything, in a slot that is not needed.
 
 pub mod date;
 pub mod status;
+pub mod update;
 pub mod verify;
 
 use std::{

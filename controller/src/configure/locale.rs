@@ -18,10 +18,8 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use gse_protocol::config::{bundle, system::LOCALE_GEN};
-use nix::sched::{CloneFlags, unshare};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
-    mount::{MountPropagationFlags, mount_change},
     process::{Pid, PidfdFlags, Signal, chroot, kill_process_group, pidfd_open},
 };
 
@@ -72,9 +70,7 @@ pub(super) fn generate(
 }
 
 fn alone(root: &Path, program: &str, list: &[u8], limit: Duration) -> Result<Vec<Wanted>> {
-    unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_FS).context("unsharing mounts")?;
-    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-    mount_change("/", private).context("keeping mounts to this thread")?;
+    mount::keep_to_this_thread().context("keeping mounts to this thread")?;
     let image = hold(root, "etc")?;
     cover(root, "etc", None)?;
     copy_content(&image.1, &hold(root, "etc")?.1)?;

@@ -10,6 +10,7 @@
 //! 5. [`backup`]: a SYSFS that has proven itself is cloned where there is no backup.
 //! 6. [`start`]: SYSFS is booted, or what there is instead; or nothing can be.
 
+pub mod background;
 mod backup;
 mod fallback;
 pub mod health;

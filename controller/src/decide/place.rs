@@ -83,6 +83,13 @@ pub(super) fn for_update(facts: &Facts, mode: Mode) -> Option<Place> {
     }
 }
 
+/// Where the offered release goes while the system in `running` runs: into another slot than that, whatever the mode.
+pub(super) fn for_background(facts: &Facts, running: SlotId) -> Option<Place> {
+    let kept = kept(facts);
+    let target = expendable(facts, kept).filter(|target| *target != running)?;
+    Some(Place { target, kept, clone: None })
+}
+
 /// Where the offered release goes when everything else is to go too: beside what is there, or in the only slot.
 pub(super) fn for_wipe(facts: &Facts) -> Option<Place> {
     let kept = kept(facts);

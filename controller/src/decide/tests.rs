@@ -64,6 +64,45 @@ fn the_policy_decides_about_an_update() {
 }
 
 #[test]
+fn outside_the_window_nothing_is_installed_but_where_there_is_nothing() {
+    let closed = |slots| Facts { window_closed: true, ..facts(slots, 2) };
+    let installed = || vec![slot(Role::System, system(1, Cycle::Closed)), blank()];
+    for (update, expected) in [
+        (boot::Policy::Auto, Keep::Window),
+        (boot::Policy::Ask, Keep::Window),
+        (boot::Policy::Never, Keep::Policy),
+    ] {
+        assert_eq!(update::kept(&closed(installed()), &policy(update)), Some(expected));
+    }
+    assert_eq!(update::kept(&closed(vec![blank(), blank()]), &auto()), None);
+    let mut wiped = closed(installed());
+    wiped.slots[0].session.stale = true;
+    assert!(matches!(next(&wiped, &Policy { clone: false, ..auto() }), Next::Boot(..)));
+    wiped.window_closed = false;
+    assert_eq!(next(&wiped, &auto()), Next::Do(Step::Format(SlotId(1)), Cause::Wipe));
+}
+
+#[test]
+fn a_machine_waits_as_long_as_a_person_can_bear_unless_it_has_nothing_to_start() {
+    use gse_protocol::config::boot::WhenBusy::{Boot, Wait};
+    for (when_busy, has_system, seconds) in
+        [(Wait, true, 600), (Wait, false, 600), (Boot, true, 30), (Boot, false, 600)]
+    {
+        assert_eq!(update::patience(when_busy, has_system).as_secs(), seconds);
+    }
+    for (spread, has_system, chance, seconds) in [
+        (0, true, u32::MAX, 0),
+        (60, true, 0, 0),
+        (60, true, u32::MAX / 2, 29),
+        (60, true, u32::MAX, 60),
+        (21600, true, u32::MAX, 21600),
+        (60, false, u32::MAX, 0),
+    ] {
+        assert_eq!(update::delay(spread, has_system, chance).as_secs(), seconds);
+    }
+}
+
+#[test]
 fn an_older_serial_is_refused_unless_the_release_allows_it() {
     let slots = vec![slot(Role::System, system(5, Cycle::Closed)), blank()];
     let mut facts = facts(slots, 4);

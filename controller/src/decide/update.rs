@@ -1,5 +1,7 @@
 //! Updates: whether the release that a server offers is installed.
 
+use std::time::Duration;
+
 use gse_protocol::{
     Serial,
     config::boot::{self, Answer},
@@ -9,7 +11,12 @@ use super::{
     Cause, Next, Policy,
     place::{self, Place},
 };
-use crate::facts::{Attempt, Facts, Offer, Role};
+use crate::facts::{Attempt, Facts, Offer, Role, SlotId};
+
+/// What a person who waits for a machine with `update.when_busy = "boot"` may be asked to bear.
+const BEARABLE: Duration = Duration::from_secs(30);
+/// What any machine waits at most. It tries again at its next start, or from rescue.
+const PATIENT: Duration = Duration::from_secs(600);
 
 /// Why nothing is installed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -30,6 +37,8 @@ pub enum Keep {
     NoSlot,
     /// It was installed in this boot, or could not be.
     Tried,
+    /// It is not the time of day for it.
+    Window,
 }
 
 enum Verdict {
@@ -44,6 +53,27 @@ pub fn kept(facts: &Facts, policy: &Policy) -> Option<Keep> {
         Verdict::Keep(keep) => Some(keep),
         Verdict::Ask | Verdict::Install(_) => None,
     }
+}
+
+/// The slot that the offered release goes into, should it be installed; none if every slot is needed.
+pub fn target(facts: &Facts, policy: &Policy) -> Option<SlotId> {
+    place::for_update(facts, policy.mode).map(|place| place.target)
+}
+
+/// How long a machine waits in all for servers that are busy, and say when to come back. One that has nothing to start
+/// has no choice.
+pub fn patience(when_busy: boot::WhenBusy, has_system: bool) -> Duration {
+    match when_busy {
+        boot::WhenBusy::Boot if has_system => BEARABLE,
+        boot::WhenBusy::Boot | boot::WhenBusy::Wait => PATIENT,
+    }
+}
+
+/// How much of `update.spread` this machine waits; `chance` is any number. One that has nothing to start does not wait:
+/// somebody sits before it.
+pub fn delay(spread: u32, has_system: bool, chance: u32) -> Duration {
+    let share = u64::from(spread) * 1000 * u64::from(chance) / u64::from(u32::MAX);
+    Duration::from_millis(if has_system { share } else { 0 })
 }
 
 /// The next step until the offered release is installed, if it is wanted.
@@ -68,6 +98,9 @@ fn verdict(facts: &Facts, policy: &Policy) -> Verdict {
     match (policy.update, facts.answer) {
         // A machine that cannot start anything needs a system, whatever the policy.
         _ if serial.is_none() => Verdict::Install(place),
+        (boot::Policy::Auto | boot::Policy::Ask, _) if facts.window_closed => {
+            Verdict::Keep(Keep::Window)
+        }
         (boot::Policy::Auto, _) | (boot::Policy::Ask, Some(Answer::Install)) => {
             Verdict::Install(place)
         }
@@ -78,7 +111,7 @@ fn verdict(facts: &Facts, policy: &Policy) -> Verdict {
 }
 
 /// Why the offer is not for this machine.
-fn unfit(facts: &Facts, offer: &Offer, installed: Option<Serial>) -> Option<Keep> {
+pub(super) fn unfit(facts: &Facts, offer: &Offer, installed: Option<Serial>) -> Option<Keep> {
     if installed == Some(offer.serial) {
         Some(Keep::Current)
     } else if facts.attempt != Attempt::None {

@@ -38,6 +38,7 @@ pub fn waits(facts: &Facts) -> bool {
 /// The release that is installed may be so again; what else is not for this machine stays so.
 fn is_fit(facts: &Facts, offer: &Offer, installed: Serial) -> bool {
     facts.attempt == Attempt::None
+        && !facts.window_closed
         && !facts.refused().contains(offer.serial)
         && !update::is_older(offer, installed)
 }

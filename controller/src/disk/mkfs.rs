@@ -91,24 +91,30 @@ pub fn make(
     Ok(())
 }
 
+/// The program that makes this filesystem.
+pub fn program(filesystem: Filesystem) -> &'static str {
+    match filesystem {
+        Filesystem::Btrfs => "mkfs.btrfs",
+        Filesystem::Ext4 => "mkfs.ext4",
+        Filesystem::Xfs => "mkfs.xfs",
+    }
+}
+
 /// The program and its words, the device excepted.
 ///
 /// No discard: some USB bridges and old SSDs take minutes over it, during which a machine seems dead.
 /// Who wants it runs `fstrim` in the system.
 fn command(spec: &Spec<'_>) -> (&'static str, Vec<String>) {
-    let (program, words): (_, &[&str]) = match spec.filesystem {
-        Filesystem::Btrfs => ("mkfs.btrfs", &["-f", "-q", "-K"]),
+    let words: &[&str] = match spec.filesystem {
+        Filesystem::Btrfs | Filesystem::Xfs => &["-f", "-q", "-K"],
         // The inode tables are checksummed as unused, so zeroing them can wait. The journal is not: a
         // stale block in it could be replayed after a power cut (mke2fs(8), lazy_journal_init).
-        Filesystem::Ext4 => {
-            ("mkfs.ext4", &["-F", "-q", "-E", "nodiscard,lazy_itable_init=1,lazy_journal_init=0"])
-        }
-        Filesystem::Xfs => ("mkfs.xfs", &["-f", "-q", "-K"]),
+        Filesystem::Ext4 => &["-F", "-q", "-E", "nodiscard,lazy_itable_init=1,lazy_journal_init=0"],
     };
     let mut words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
     words.extend(["-L".to_owned(), spec.label.to_string()]);
     words.extend(spec.options.iter().cloned());
-    (program, words)
+    (program(spec.filesystem), words)
 }
 
 #[cfg(test)]

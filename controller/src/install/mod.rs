@@ -44,7 +44,7 @@ pub use local::LocalTree;
 use metadata::Metadata;
 pub use patch::Patch;
 use place::Places;
-pub use plan::{Amount, Costs, Limits, Plan};
+pub use plan::{Amount, Costs, Limits, Mib, Plan};
 use progress::Meter;
 pub use seeds::Seed;
 pub use source::{FileSource, FrameSource, Origin};

@@ -83,7 +83,7 @@ impl fmt::Display for Costs {
 }
 
 /// Bytes, for people.
-struct Mib(u64);
+pub struct Mib(pub u64);
 
 impl fmt::Display for Mib {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{Error, health::Health, memory::Memory};
+use super::{Error, health::Health, memory::Memory, window::Window};
 use crate::release::is_safe_path;
 
 /// The whole file; every key has a default.
@@ -56,6 +56,14 @@ pub struct Update {
     pub ask_timeout: u32,
     /// What happens when nobody answers in that time.
     pub ask_default: Answer,
+    /// The times of day at which a machine that has a system may install another.
+    pub window: Window,
+    /// What a machine that has a system does when all servers are busy.
+    pub when_busy: WhenBusy,
+    /// Seconds of which each machine waits a part, by chance, before it fetches a release.
+    pub spread: u32,
+    /// Whether a running system fetches a release for the next start.
+    pub background: bool,
 }
 
 impl Default for Update {
@@ -65,8 +73,22 @@ impl Default for Update {
             mode: Mode::Rotate,
             ask_timeout: 30,
             ask_default: Answer::Boot,
+            window: Window::default(),
+            when_busy: WhenBusy::Wait,
+            spread: 0,
+            background: false,
         }
     }
+}
+
+/// `update.when_busy`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WhenBusy {
+    /// Wait until one has time.
+    Wait,
+    /// Boot what is there, and update at another start.
+    Boot,
 }
 
 /// `update.policy`
@@ -152,6 +174,10 @@ impl Boot {
             return Err(Error::new(FILE, message).in_line_of(text, hash));
         }
         boot.health.check(FILE, text)?;
+        if boot.update.spread > 6 * 3600 {
+            let error = Error::new(FILE, "update.spread is at most 21600, six hours");
+            return Err(error.in_line_of(text, "spread"));
+        }
         // BOOTFS has kernels to hold.
         if boot.keep_logs > 100 {
             let error = Error::new(FILE, "keep_logs is at most 100");

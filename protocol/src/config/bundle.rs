@@ -53,6 +53,8 @@ pub struct Bundle {
     pub system: Files,
     /// The PEM file that `tls_roots` in `sources.toml` names.
     pub tls_roots: Option<Vec<u8>>,
+    /// What all but `system` was read from.
+    pub texts: Files,
 }
 
 /// Why a `config.tar` is refused.
@@ -112,6 +114,10 @@ impl Bundle {
         }
         let roots = sources.tls_roots.as_ref().and_then(|name| files.get(name));
         let tls_roots = roots.map(|file| file.bytes.clone());
+        let is_read =
+            |name: &str| FILES.contains(&name) || sources.tls_roots.as_deref() == Some(name);
+        let texts = files.iter().filter(|(name, _)| is_read(name));
+        let texts = texts.map(|(name, file)| (name.clone(), file.clone())).collect();
         Ok(Self {
             serial,
             created,
@@ -123,6 +129,7 @@ impl Bundle {
             machines: Machines::parse(&text("controller/machines.toml")?)?,
             system,
             tls_roots,
+            texts,
         })
     }
 }

@@ -14,6 +14,7 @@ pub mod mounts;
 pub mod network;
 pub mod sources;
 pub mod system;
+pub mod window;
 
 use std::{borrow::Cow, fmt, str};
 

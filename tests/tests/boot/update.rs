@@ -1,6 +1,8 @@
 //! Updates that go well, or that nobody wants.
 
-use gse_qemu::Exit;
+use std::{os::unix::fs::symlink, path::Path};
+
+use gse_qemu::{Exit, Filesystem, fixtures::Flavour};
 use gse_tests::{
     disk,
     lab::{Watch as _, scratch},
@@ -72,5 +74,54 @@ fn who_is_asked_decides_and_nobody_is_no() {
         machine.shows(&[&banner(after)]);
         assert_eq!(machine.ends(), Exit::Shutdown);
     }
+    assert_eq!(disk::slot_labels(&disk), ["BACKUPFS", "SYSFS"]);
+}
+
+/// Waits until the server has another version, has the service fetch it, and is switched off.
+const FETCHING: &str = r#"#!/bin/sh
+PATH=/bin
+gse=/run/gse/gse-controller
+echo "small: version $(cat /version) on $(cat /etc/hostname)"
+$gse up
+if [ "$(cat /version)" = 1 ]; then
+    until $gse plan --json | grep '"offered": "2"'; do sleep 1; done
+    $gse plan
+    $gse fetch --service &
+    until $gse plan --json 2>/dev/null | grep '"waiting": true'; do sleep 1; done
+    kill $!
+fi
+$gse closed
+exec poweroff -f
+"#;
+
+#[test]
+fn an_update_that_came_while_the_machine_ran_needs_no_server_at_the_next_start() {
+    let dir = scratch();
+    let mut lab = small::unpublished(dir.path(), Flavour::Cloud, Filesystem::Ext4);
+    lab.write_config("controller/boot.toml", "[update]\nbackground = true\n").unwrap();
+    let change = |tree: &Path| {
+        small::program(&tree.join("sbin/init"), FETCHING);
+        for applet in ["grep", "kill"] {
+            symlink("busybox", tree.join("bin").join(applet)).unwrap();
+        }
+    };
+    small::publish(&lab, "1", change);
+    lab.build_controller().unwrap();
+    let disk = lab.blank_disk(&dir.path().join("disk.img")).unwrap();
+
+    let machine = lab.machine().disk(disk.clone()).start().unwrap();
+    machine.shows(&[&banner("1"), "this system is up"]);
+    small::publish(&lab, "2", change);
+    machine.shows(&["offered    version 2", "slot       /dev/vda3", "next start it is installed"]);
+    machine.shows(&["installing small 2 into /dev/vda3", "on this machine", "by patches"]);
+    machine.shows(&["this system is closed"]);
+    assert_eq!(machine.ends(), Exit::Shutdown);
+    assert_eq!(disk::slot_labels(&disk), ["SYSFS", "INCOMING"]);
+
+    lab.stop_server();
+    let machine = lab.machine().disk(disk.clone()).start().unwrap();
+    machine.shows(&["/dev/vda3 becomes SYSFS", &banner("2"), "this system is closed"]);
+    machine.never_showed(&["installing"]);
+    assert_eq!(machine.ends(), Exit::Shutdown);
     assert_eq!(disk::slot_labels(&disk), ["BACKUPFS", "SYSFS"]);
 }
