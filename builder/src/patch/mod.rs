@@ -8,6 +8,7 @@ mod base;
 mod compare;
 mod delta;
 mod image;
+mod matches;
 mod pack;
 mod sketch;
 
