@@ -172,7 +172,7 @@ impl Loops<'_> {
             Asker::Person(_) => return self.ask(emerge, resumable),
             Asker::Nobody(Silence::Off) => {
                 "questions are off, so the build ends here. Mend the cause, and start the same command \
-                again: it goes on at this step. --on-failure=skip goes on without what fails, and with --auto=yes you are asked"
+                again: it goes on at this step. --on-failure=skip goes on without what fails. Without --auto=no and --verbose you are asked"
             }
             Asker::Nobody(Silence::NoTerminal) => {
                 "there is no terminal to ask on, so the build ends here. Mend the cause, and start \

@@ -13,6 +13,7 @@ mod command;
 pub mod compilers;
 pub mod config;
 pub mod config_lists;
+pub mod config_names;
 pub mod config_tree;
 mod drive;
 mod earlier;

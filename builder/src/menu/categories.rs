@@ -12,7 +12,7 @@ use super::{
     entries::{Action, Item, Setting, item},
     place::Place,
 };
-use crate::build::config_tree;
+use crate::build::config_names;
 
 /// A category.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,7 +152,7 @@ fn is_ours(name: &str) -> bool {
 pub(super) fn files(config: &Path) -> Vec<Listed> {
     let mut names: BTreeSet<String> = FILES.iter().map(|name| (*name).to_owned()).collect();
     names.extend(system::names().map(|name| format!("controller/system/{name}")));
-    names.extend(config_tree::names().map(|name| format!("system/{name}")));
+    names.extend(config_names::names().map(|name| format!("system/{name}")));
     below(config, "", &mut names);
     let listed = |name: String| {
         let path = config.join(&name);

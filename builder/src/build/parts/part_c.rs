@@ -5,7 +5,7 @@ use std::{fs::File, path::Path};
 use crate::build::{
     Error,
     config::Sync,
-    config_tree::{LOCALES, PORTAGE, PROFILES},
+    config_names::{LOCALES, PORTAGE, PROFILES},
     inside::Inside,
     merges,
     mounts::INSIDE,

@@ -5,7 +5,7 @@ use std::{fs, io, os::unix::fs::symlink, path::Path};
 use super::part_c::is_of_portage;
 use crate::build::{
     Error,
-    config_tree::{LOCALES, TIMEZONE},
+    config_names::{LOCALES, TIMEZONE},
     inside::Inside,
 };
 

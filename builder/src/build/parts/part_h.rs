@@ -3,7 +3,7 @@
 use std::{ffi::OsStr, path::Path};
 
 use crate::build::{
-    Error, config::KernelBy, config_tree::KERNEL_CONFIG, inside::Inside, mounts::INSIDE, run::Cmd,
+    Error, config::KernelBy, config_names::KERNEL_CONFIG, inside::Inside, mounts::INSIDE, run::Cmd,
 };
 
 /// Under which the kernel of `--kernel` is shown inside.
