@@ -38,7 +38,7 @@ pub enum Error {
         source: release::Error,
     },
     /// No such version.
-    #[error("{version} is not published in {dist}; these are: {known}")]
+    #[error("{version} is not published in {dist}; {}", these(.known))]
     Unknown {
         /// As it was given.
         version: String,
@@ -74,6 +74,13 @@ pub enum Error {
     /// A key.
     #[error(transparent)]
     Key(#[from] keys::Error),
+}
+
+fn these(known: &str) -> String {
+    match known {
+        "" => "nothing is: gse --archive or gse --base with --version does it".to_owned(),
+        known => format!("these are: {known}"),
+    }
 }
 
 impl Error {
