@@ -41,7 +41,7 @@ complete -c gse -l initrd -d 'With --base: an initramfs that is ready, which goe
 complete -c gse -l step -d 'Set by gse itself: a step of the build, done in the new system' -r
 complete -c gse -l config -d 'With --base and --build-controller: the configuration' -r -F
 complete -c gse -l controller -d 'With --build-controller: the controller\'s static binary; $GSE_CONTROLLER or the one beside gse otherwise' -r -F
-complete -c gse -l drivers -d 'With --build-controller: drivers by name or class (default: disk, net, usb, input, virtio, hyperv, xen, crypto; beside it: nfs, server, san, fabric, cloud, rare, watchdog, all). Add some with default,server' -r
+complete -c gse -l drivers -d 'With --build-controller: drivers by name or class (default: disk, net, usb, input, virtio, hyperv, xen, crypto, watchdog; beside it: nfs, server, san, fabric, cloud, rare, all). Add some with default,server' -r
 complete -c gse -l output -d 'With --build-controller: write here instead of DIST/controller/<kernel>/initramfs.img' -r -F
 complete -c gse -l image -d 'With --build-controller: which images; both, where dracut is installed, unless --output names one' -r -f -a "own\t'The controller\'s own initramfs'
 dracut\t'The one that dracut makes of GSE\'s modules'

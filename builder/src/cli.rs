@@ -176,7 +176,7 @@ pub struct Cli {
     #[arg(long, value_name = "FILE")]
     pub controller: Option<PathBuf>,
     /// With --build-controller: drivers by name or class (default: disk, net, usb, input, virtio, hyperv, xen,
-    /// crypto; beside it: nfs, server, san, fabric, cloud, rare, watchdog, all). Add some with default,server
+    /// crypto, watchdog; beside it: nfs, server, san, fabric, cloud, rare, all). Add some with default,server
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub drivers: Vec<String>,
     /// With --build-controller: write here instead of DIST/controller/<kernel>/initramfs.img

@@ -6,6 +6,7 @@ pub mod cli;
 pub mod commands;
 pub mod config_d;
 pub mod editor;
+pub mod file_error;
 pub mod initramfs;
 pub mod installation;
 pub mod keys;

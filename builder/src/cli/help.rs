@@ -31,7 +31,13 @@ pub fn help(topic: Option<Topic>) -> String {
         if other { arg.hide(true) } else { arg }
     });
     let text = command.override_usage("gse FLAGS").term_width(100).render_long_help().to_string();
-    format!("{}\n{}", text.trim_end(), shorts(topic))
+    let more = match topic {
+        Topic::General | Topic::All => "",
+        _ => {
+            "\nFlags that many commands have, such as --dist, --key and --json: gse --help=general\n"
+        }
+    };
+    format!("{}\n{}{more}", text.trim_end(), shorts(topic))
 }
 
 fn overview() -> String {

@@ -52,12 +52,17 @@ pub fn read(args: impl IntoIterator<Item = OsString>) -> Result<Asked, clap::Err
         let acts = matches.contains_id("action");
         let cli = Cli::from_arg_matches(&matches)?;
         check_alone(&matches, &cli)?;
-        if acts || cli.states.is_alone() { Ok(cli) } else { Err(nothing_to_do()) }
+        if acts || cli.states.is_alone() { Ok(cli) } else { Err(nothing_to_do(&cli)) }
     });
     parsed.map(|cli| Asked::Run(Box::new(cli))).map_err(|error| explained(error, &args))
 }
 
-fn nothing_to_do() -> clap::Error {
+fn nothing_to_do(cli: &Cli) -> clap::Error {
+    if cli.states.time_state.is_some() {
+        let text = "--time-state=NAME saves a run, so it stands beside the flags of one, such as --base=precomp; \
+                    --time-state? lists what is saved";
+        return mistake(ErrorKind::MissingRequiredArgument, text);
+    }
     let text = "nothing is asked for: name what to do, such as --base, --archive, --releases, or -mm for the menu; \
                 gse --help lists the topics";
     mistake(ErrorKind::MissingRequiredArgument, text)
@@ -201,6 +206,7 @@ mod tests {
             (&["-fnn"], "did you mean -fn (--fetch-new)?"),
             (&["--time-warp=1", "-v"], "--time-warp has to be the only flag"),
             (&["--ccache=on"], "nothing is asked for"),
+            (&["--time-state=x"], "stands beside the flags of one"),
         ] {
             let error = ask(args).unwrap_err();
             assert!(error.exit_code() == 2 && error.to_string().contains(expected), "{error}");

@@ -14,6 +14,8 @@ use std::{
 use gse_protocol::Sha256;
 use serde::Serialize;
 
+use crate::file_error::FileError;
+
 pub use command::command;
 pub use flags::Flags;
 
@@ -28,15 +30,8 @@ const PRISTINE: &str = "share/gse/config.d";
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Reading or writing.
-    #[error("{doing} {path}")]
-    Io {
-        /// A gerund.
-        doing: &'static str,
-        /// What it was done to.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] FileError),
     /// Not made by `make install`.
     #[error("there is no {0}: gse does not run from where `make install` or a package has put it")]
     NotInstalled(PathBuf),
@@ -48,11 +43,6 @@ pub enum Error {
         /// From 1.
         line: usize,
     },
-}
-
-fn failed(doing: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Error {
-    let path = path.into();
-    move |source| Error::Io { doing, path, source }
 }
 
 /// What was found.
@@ -81,7 +71,7 @@ impl Installation {
     /// # Errors
     /// If it belongs to none.
     pub fn of_this_program() -> Result<Self, Error> {
-        let program = env::current_exe().map_err(failed("finding", "/proc/self/exe"))?;
+        let program = env::current_exe().map_err(FileError::of("finding", "/proc/self/exe"))?;
         let prefix = program.ancestors().nth(2).unwrap_or(Path::new("/")).to_owned();
         let manifest = prefix.join(MANIFEST);
         if manifest.exists() { Ok(Self { prefix }) } else { Err(Error::NotInstalled(manifest)) }
@@ -93,7 +83,7 @@ impl Installation {
     /// If the manifest or a file cannot be read.
     pub fn check(&self) -> Result<Health, Error> {
         let path = self.prefix.join(MANIFEST);
-        let text = fs::read_to_string(&path).map_err(failed("reading", &path))?;
+        let text = fs::read_to_string(&path).map_err(FileError::of("reading", &path))?;
         let mut health = Health::default();
         for (n, line) in text.lines().enumerate() {
             let (digest, name) =
@@ -103,7 +93,7 @@ impl Installation {
             let found = match fs::read(&file) {
                 Ok(bytes) => Some(Sha256::of(&bytes)),
                 Err(e) if e.kind() == io::ErrorKind::NotFound => None,
-                Err(e) => return Err(failed("reading", file)(e)),
+                Err(e) => return Err(FileError::of("reading", file)(e).into()),
             };
             match found {
                 Some(found) if found == digest => {}
@@ -129,14 +119,14 @@ impl Installation {
         let new = self.prefix.join(format!("{CONFIG}.new-{now}"));
         for (name, bytes) in &wanted {
             let to = new.join(name);
-            to.parent().map_or(Ok(()), fs::create_dir_all).map_err(failed("making", &to))?;
-            fs::write(&to, bytes).map_err(failed("writing", &to))?;
+            to.parent().map_or(Ok(()), fs::create_dir_all).map_err(FileError::of("making", &to))?;
+            fs::write(&to, bytes).map_err(FileError::of("writing", &to))?;
         }
         let aside = self.prefix.join(format!("{CONFIG}.{now}"));
         if config.exists() {
-            fs::rename(&config, &aside).map_err(failed("renaming", &config))?;
+            fs::rename(&config, &aside).map_err(FileError::of("renaming", &config))?;
         }
-        fs::rename(&new, &config).map_err(failed("renaming", &new))?;
+        fs::rename(&new, &config).map_err(FileError::of("renaming", &new))?;
         Ok(Some(aside))
     }
 }
@@ -152,12 +142,12 @@ fn files(folder: &Path) -> Result<Vec<(PathBuf, Vec<u8>)>, Error> {
     let mut found = Vec::new();
     let mut waiting = vec![folder.to_owned()];
     while let Some(path) = waiting.pop() {
-        for entry in fs::read_dir(&path).map_err(failed("listing", &path))? {
-            let entry = entry.map_err(failed("listing", &path))?.path();
+        for entry in fs::read_dir(&path).map_err(FileError::of("listing", &path))? {
+            let entry = entry.map_err(FileError::of("listing", &path))?.path();
             if entry.is_dir() {
                 waiting.push(entry);
             } else {
-                let bytes = fs::read(&entry).map_err(failed("reading", &entry))?;
+                let bytes = fs::read(&entry).map_err(FileError::of("reading", &entry))?;
                 found.push((entry.strip_prefix(folder).unwrap_or(&entry).to_owned(), bytes));
             }
         }

@@ -14,6 +14,7 @@ use gse_protocol::{
 };
 
 use super::Error;
+use crate::file_error::FileError;
 
 /// Reads files of one image. The frame that was needed last is kept: files lie in the order in which they are asked for.
 pub(super) struct Reader<'a> {
@@ -27,7 +28,7 @@ pub(super) struct Reader<'a> {
 impl<'a> Reader<'a> {
     pub(super) fn open(image: &Path, index: &'a Index) -> Result<Self, Error> {
         Ok(Self {
-            file: File::open(image).map_err(Error::io("opening", image))?,
+            file: File::open(image).map_err(FileError::of("opening", image))?,
             path: image.to_owned(),
             entries: index.entries.iter().map(|entry| (entry.path.as_slice(), entry)).collect(),
             frames: index.placed_frames().collect(),
@@ -43,7 +44,7 @@ impl<'a> Reader<'a> {
         };
         let damaged = || Error::Damaged { image: self.path.clone(), path: path.to_owned() };
         let error = damaged();
-        let bytes = self.bytes(content).map_err(Error::io("reading", &self.path))?;
+        let bytes = self.bytes(content).map_err(FileError::of("reading", &self.path))?;
         if Sha256::of(&bytes) != content.sha256 {
             return Err(error);
         }

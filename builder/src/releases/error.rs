@@ -1,24 +1,17 @@
 //! What can go wrong with what is published.
 
-use std::{io, path::PathBuf};
+use std::path::PathBuf;
 
 use gse_protocol::{index, release};
 
-use crate::{archive, keys};
+use crate::{archive, file_error::FileError, keys};
 
 /// Why a question about releases has no answer, or a change was not made.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Reading or writing.
-    #[error("{doing} {path}")]
-    Io {
-        /// A gerund.
-        doing: &'static str,
-        /// What it was done to.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] FileError),
     /// An index that no known key signed, or that is damaged.
     #[error("{path}: give the public key that signed it with --pub, or archive that version again")]
     Index {
@@ -38,7 +31,7 @@ pub enum Error {
         source: release::Error,
     },
     /// No such version.
-    #[error("{version} is not published in {dist}; these are: {known}")]
+    #[error("{version} is not published in {dist}; {}", these(.known))]
     Unknown {
         /// As it was given.
         version: String,
@@ -76,12 +69,9 @@ pub enum Error {
     Key(#[from] keys::Error),
 }
 
-impl Error {
-    pub(super) fn io(
-        doing: &'static str,
-        path: impl Into<PathBuf>,
-    ) -> impl FnOnce(io::Error) -> Self {
-        let path = path.into();
-        move |source| Self::Io { doing, path, source }
+fn these(known: &str) -> String {
+    match known {
+        "" => "nothing is: gse --archive or gse --base with --version does it".to_owned(),
+        known => format!("these are: {known}"),
     }
 }

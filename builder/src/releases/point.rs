@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::{Error, Published, Standing, Store, store::WITHDRAWN};
 use crate::{
     archive::{Dist, IMAGE, INITRAMFS, KERNEL, write_file},
+    file_error::FileError,
     keys::SecretKey,
 };
 
@@ -102,7 +103,7 @@ fn point(
     let mark = store.dist.join(&image.folder).join(WITHDRAWN);
     match fs::remove_file(&mark) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => {
-            return Err(Error::io("removing", &mark)(e));
+            return Err(FileError::of("removing", &mark)(e).into());
         }
         _ => {}
     }
@@ -120,7 +121,7 @@ fn kernel(store: &Store, image: &Published) -> Result<Option<Kernel>, Error> {
                 Ok(Some(IndexFile { path, size, sha256 }))
             }
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(Error::io("reading", &store.dist.join(&path))(e)),
+            Err(e) => Err(FileError::of("reading", &store.dist.join(&path))(e)),
         }
     };
     let files = file(KERNEL)?.zip(file(INITRAMFS)?);
@@ -147,6 +148,6 @@ fn sign_index(
     let folder = store.dist.join(&image.folder);
     fs::File::open(&folder)
         .and_then(|folder| folder.sync_all())
-        .map_err(Error::io("flushing", &folder))?;
+        .map_err(FileError::of("flushing", &folder))?;
     Ok(IndexFile { path, size: bytes.len() as u64, sha256: Sha256::of(&bytes) })
 }

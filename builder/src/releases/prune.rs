@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf};
 use serde::Serialize;
 
 use super::{Error, Published, Standing, Store};
-use crate::archive::Dist;
+use crate::{archive::Dist, file_error::FileError};
 
 /// Something that can go.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -50,7 +50,7 @@ pub fn prune(store: &Store, keep: usize) -> Result<Vec<Surplus>, Error> {
     let found = surplus(&store.list()?, keep);
     for image in &found {
         let folder: PathBuf = store.dist.join(&image.folder);
-        fs::remove_dir_all(&folder).map_err(Error::io("removing", &folder))?;
+        fs::remove_dir_all(&folder).map_err(FileError::of("removing", &folder))?;
     }
     Ok(found)
 }

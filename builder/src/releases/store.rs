@@ -10,7 +10,10 @@ use gse_protocol::{Index, Release, Serial, sign::Keys};
 use serde::Serialize;
 
 use super::Error;
-use crate::archive::{IMAGE, INDEX, RELEASE, RELEASE_SIGNATURE, tree_bytes};
+use crate::{
+    archive::{IMAGE, INDEX, RELEASE, RELEASE_SIGNATURE, tree_bytes},
+    file_error::FileError,
+};
 
 /// In an image's folder: it is not offered. Servers pass hidden files over.
 pub(super) const WITHDRAWN: &str = ".withdrawn";
@@ -69,12 +72,12 @@ impl Store {
         let folders = match fs::read_dir(&images) {
             Ok(folders) => folders,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(e) => return Err(Error::io("listing", &images)(e)),
+            Err(e) => return Err(FileError::of("listing", &images)(e).into()),
         };
         let release = self.release()?;
         let mut found = Vec::new();
         for folder in folders {
-            let folder = folder.map_err(Error::io("listing", &images))?;
+            let folder = folder.map_err(FileError::of("listing", &images))?;
             let name = folder.file_name().to_string_lossy().into_owned();
             if !name.starts_with('.') && folder.path().is_dir() {
                 found.push(self.describe(&format!("images/{name}"), release.as_ref())?);
@@ -88,7 +91,7 @@ impl Store {
         let index = self.index(folder)?;
         let path = self.dist.join(folder);
         let image = path.join(IMAGE);
-        let metadata = fs::metadata(&image).map_err(Error::io("looking at", &image))?;
+        let metadata = fs::metadata(&image).map_err(FileError::of("looking at", &image))?;
         let made = metadata.modified().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
         let current = release.filter(|r| r.image.path == format!("{folder}/{IMAGE}"));
         let standing = match current {
@@ -117,7 +120,8 @@ impl Store {
         let path = self.dist.join(RELEASE);
         let Some(text) = existing(&path)? else { return Ok(None) };
         let signature = self.dist.join(RELEASE_SIGNATURE);
-        let signature = fs::read_to_string(&signature).map_err(Error::io("reading", &signature))?;
+        let signature =
+            fs::read_to_string(&signature).map_err(FileError::of("reading", &signature))?;
         let release = Release::open(&text, &signature, &self.keys);
         release.map(Some).map_err(|source| Error::Release { path, source })
     }
@@ -128,9 +132,10 @@ impl Store {
     /// If it cannot be read, or was signed by another key.
     pub fn index(&self, folder: &str) -> Result<Index, Error> {
         let path = self.dist.join(folder).join(INDEX);
-        let bytes = fs::read(&path).map_err(Error::io("reading", &path))?;
+        let bytes = fs::read(&path).map_err(FileError::of("reading", &path))?;
         let signature = path.with_file_name(format!("{INDEX}.minisig"));
-        let signature = fs::read_to_string(&signature).map_err(Error::io("reading", &signature))?;
+        let signature =
+            fs::read_to_string(&signature).map_err(FileError::of("reading", &signature))?;
         Index::open(&bytes, &signature, &self.keys).map_err(|source| Error::Index { path, source })
     }
 
@@ -166,6 +171,6 @@ fn existing(path: &Path) -> Result<Option<Vec<u8>>, Error> {
     match fs::read(path) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(Error::io("reading", path)(e)),
+        Err(e) => Err(FileError::of("reading", path)(e).into()),
     }
 }

@@ -1,22 +1,15 @@
 //! What can go wrong with saved runs.
 
-use std::{io, path::PathBuf};
+use std::path::PathBuf;
 
-use crate::{build, editor};
+use crate::{build, editor, file_error::FileError};
 
 /// Why a state was not saved, changed or run.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Reading or writing.
-    #[error("{doing} {path}")]
-    Io {
-        /// A gerund.
-        doing: &'static str,
-        /// What it was done to.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] FileError),
     /// A name that is no file's name.
     #[error(
         "{0:?} is no name for a state: use letters, digits and . _ + ~ -, and no digits alone, which are numbers of states"
@@ -106,14 +99,4 @@ pub enum Error {
 
 fn lines(files: &[String]) -> String {
     files.iter().map(|file| format!("\n  {file}")).collect()
-}
-
-impl Error {
-    pub(super) fn io(
-        doing: &'static str,
-        path: impl Into<PathBuf>,
-    ) -> impl FnOnce(io::Error) -> Self {
-        let path = path.into();
-        move |source| Self::Io { doing, path, source }
-    }
 }

@@ -13,6 +13,7 @@ use super::{
     format::{FORMAT, VERSION},
     store::{CONFIG, FILE, SCRIPTS, read},
 };
+use crate::file_error::FileError;
 
 /// A run, as it is about to begin.
 #[derive(Debug, Clone, Default)]
@@ -39,11 +40,11 @@ pub struct Run {
 /// If another run has the name, or something cannot be read or written.
 pub fn save(states: &States, name: &str, run: &Run) -> Result<(), Error> {
     let target = states.path(name)?;
-    fs::create_dir_all(&states.folder).map_err(Error::io("making", &states.folder))?;
+    fs::create_dir_all(&states.folder).map_err(FileError::of("making", &states.folder))?;
     let work = tempfile::Builder::new()
         .prefix(".new-")
         .tempdir_in(&states.folder)
-        .map_err(Error::io("making a folder in", &states.folder))?;
+        .map_err(FileError::of("making a folder in", &states.folder))?;
     let state = fill(work.path(), run)?;
     if target.exists() {
         let (_, there) = states.find(name)?;
@@ -53,7 +54,7 @@ pub fn save(states: &States, name: &str, run: &Run) -> Result<(), Error> {
         return Err(Error::Exists { name: name.to_owned() });
     }
     write(&work.path().join(FILE), &state)?;
-    fs::rename(work.path(), &target).map_err(Error::io("renaming", &target))?;
+    fs::rename(work.path(), &target).map_err(FileError::of("renaming", &target))?;
     // It has another name now, so there is nothing to remove.
     let _ = work.keep();
     Ok(())
@@ -73,7 +74,7 @@ fn fill(work: &Path, run: &Run) -> Result<State, Error> {
     for (from, below) in [(&run.config, CONFIG), (&run.scripts, SCRIPTS)] {
         let Some(from) = from else { continue };
         let to = work.join(below);
-        fs::create_dir(&to).map_err(Error::io("making", &to))?;
+        fs::create_dir(&to).map_err(FileError::of("making", &to))?;
         read(from, "", &mut |path, mode, bytes| {
             copy(&to.join(&path), mode, bytes)?;
             state
@@ -84,7 +85,7 @@ fn fill(work: &Path, run: &Run) -> Result<State, Error> {
     }
     for image in &run.images {
         let path = run.directory.join(image);
-        let bytes = fs::read(&path).map_err(Error::io("reading", &path))?;
+        let bytes = fs::read(&path).map_err(FileError::of("reading", &path))?;
         state.images.insert(path.display().to_string(), Sha256::of(&bytes));
     }
     Ok(state)
@@ -97,11 +98,11 @@ pub(super) fn copy(to: &Path, mode: u32, bytes: &[u8]) -> Result<(), Error> {
         fs::write(to, bytes)?;
         fs::set_permissions(to, fs::Permissions::from_mode(mode))
     };
-    written().map_err(Error::io("writing", to))
+    Ok(written().map_err(FileError::of("writing", to))?)
 }
 
 /// Writes `state.toml`.
 pub(super) fn write(path: &Path, state: &State) -> Result<(), Error> {
     let text = toml::to_string(state).map_err(std::io::Error::other);
-    text.and_then(|text| fs::write(path, text)).map_err(Error::io("writing", path))
+    Ok(text.and_then(|text| fs::write(path, text)).map_err(FileError::of("writing", path))?)
 }

@@ -12,6 +12,7 @@ use super::{
     Error, Inputs, Saved, State,
     format::{FORMAT, VERSION},
 };
+use crate::file_error::FileError;
 
 /// In a state's folder.
 pub(super) const FILE: &str = "state.toml";
@@ -33,7 +34,7 @@ impl States {
     /// # Errors
     /// If there is no current directory.
     pub fn of(local: &Path) -> Result<Self, Error> {
-        let local = std::path::absolute(local).map_err(Error::io("finding", local))?;
+        let local = std::path::absolute(local).map_err(FileError::of("finding", local))?;
         Ok(Self { folder: local.join("states") })
     }
 
@@ -53,11 +54,11 @@ impl States {
     /// # Errors
     /// If one cannot be read.
     pub fn list(&self) -> Result<Vec<(String, State)>, Error> {
-        let listing = || Error::io("listing", &self.folder);
+        let listing = || FileError::of("listing", &self.folder);
         let folders = match fs::read_dir(&self.folder) {
             Ok(folders) => folders,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(e) => return Err(listing()(e)),
+            Err(e) => return Err(listing()(e).into()),
         };
         let mut found = Vec::new();
         for folder in folders {
@@ -103,13 +104,13 @@ impl States {
     pub fn delete(&self, wanted: &str) -> Result<String, Error> {
         let (name, _) = self.find(wanted)?;
         let path = self.folder.join(&name);
-        fs::remove_dir_all(&path).map_err(Error::io("removing", &path))?;
+        fs::remove_dir_all(&path).map_err(FileError::of("removing", &path))?;
         Ok(name)
     }
 
     fn load(&self, name: &str) -> Result<State, Error> {
         let path = self.folder.join(name).join(FILE);
-        let text = fs::read_to_string(&path).map_err(Error::io("reading", &path))?;
+        let text = fs::read_to_string(&path).map_err(FileError::of("reading", &path))?;
         let broken =
             |message: &str| Error::Broken { path: path.clone(), message: message.to_owned() };
         // The format first: what is in another one has other keys.
@@ -176,7 +177,7 @@ pub(super) fn read(root: &Path, prefix: &str, see: &mut See<'_>) -> Result<(), E
     if !folder.exists() {
         return Ok(());
     }
-    let listing = || Error::io("listing", &folder);
+    let listing = || FileError::of("listing", &folder);
     let mut names = Vec::new();
     for entry in fs::read_dir(&folder).map_err(listing())? {
         names.push(entry.map_err(listing())?.file_name().to_string_lossy().into_owned());
@@ -185,11 +186,11 @@ pub(super) fn read(root: &Path, prefix: &str, see: &mut See<'_>) -> Result<(), E
     for name in names {
         let below = if prefix.is_empty() { name } else { format!("{prefix}/{name}") };
         let path = root.join(&below);
-        let metadata = fs::metadata(&path).map_err(Error::io("looking at", &path))?;
+        let metadata = fs::metadata(&path).map_err(FileError::of("looking at", &path))?;
         if metadata.is_dir() {
             read(root, &below, see)?;
         } else if metadata.is_file() {
-            let bytes = fs::read(&path).map_err(Error::io("reading", &path))?;
+            let bytes = fs::read(&path).map_err(FileError::of("reading", &path))?;
             see(below, metadata.permissions().mode() & 0o7777, &bytes)?;
         }
     }

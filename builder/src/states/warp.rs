@@ -20,6 +20,7 @@ use crate::{
     build::config_tree::System,
     cli::{self, Asked, Cli},
     editor,
+    file_error::FileError,
 };
 
 /// Becomes the run of a state: the answer is only why it did not.
@@ -78,7 +79,7 @@ pub(super) fn edit(states: &States, wanted: &str) -> Result<String, Error> {
     let work = tempfile::Builder::new()
         .prefix(".edit-")
         .tempdir_in(&states.folder)
-        .map_err(Error::io("making a folder in", &states.folder))?;
+        .map_err(FileError::of("making a folder in", &states.folder))?;
     let copy = work.path().join(&name);
     copy_tree(&folder, &copy)?;
     let files: Vec<PathBuf> = state.files.keys().map(PathBuf::from).collect();
@@ -96,13 +97,13 @@ pub(super) fn edit(states: &States, wanted: &str) -> Result<String, Error> {
     }
     write(&copy.join(FILE), &state)?;
     // Two renames: in between, the old one is in the folder that goes away with `work`.
-    fs::rename(&folder, work.path().join("old")).map_err(Error::io("renaming", &folder))?;
-    fs::rename(&copy, &folder).map_err(Error::io("renaming", &folder))?;
+    fs::rename(&folder, work.path().join("old")).map_err(FileError::of("renaming", &folder))?;
+    fs::rename(&copy, &folder).map_err(FileError::of("renaming", &folder))?;
     Ok(name)
 }
 
 fn copy_tree(from: &Path, to: &Path) -> Result<(), Error> {
-    fs::create_dir(to).map_err(Error::io("making", to))?;
+    fs::create_dir(to).map_err(FileError::of("making", to))?;
     read(from, "", &mut |path, mode, bytes| copy(&to.join(path), mode, bytes))
 }
 
