@@ -271,7 +271,7 @@ fn release(serial: u64) -> String {
 }
 
 fn sources(signer: &Signer, servers: &[String]) -> Sources {
-    Sources { servers: servers.to_vec(), keys: signer.keys(), tls_roots: None }
+    Sources { servers: servers.to_vec(), keys: signer.keys(), tls_roots: None, proxy: None }
 }
 
 mod servers {

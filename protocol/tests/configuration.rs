@@ -30,6 +30,26 @@ fn mistake(file: &str, text: &str) -> String {
 }
 
 #[test]
+fn when_to_update_and_by_which_proxy_is_checked() {
+    for (file, text, expected) in [
+        ("boot", "[update]\nwindow = \"22:00-6:00\"\n", "controller/boot.toml:2: update.window"),
+        ("boot", "[update]\nspread = 21601\n", "controller/boot.toml:2: update.spread is at most"),
+        ("boot", "[update]\nspread = 600\nwindow = \"22:00-06:00\"\n", "fine"),
+        ("sources", "servers = []\nkeys = []\nproxy = \"http://p:3128\"\n", "fine"),
+        (
+            "sources",
+            "servers = []\nkeys = []\nproxy = \"p:3128\"\n",
+            "sources.toml:3: proxy \"p:3128\"",
+        ),
+        ("sources", "servers = []\nkeys = []\nproxy = \"https://p\"\n", "sources.toml:3: proxy"),
+        ("sources", "servers = []\nkeys = []\nproxy = \"http://u:p@p\"\n", "sources.toml:3: proxy"),
+    ] {
+        let said = mistake(file, text);
+        assert!(said.starts_with(expected), "{text}: {said}");
+    }
+}
+
+#[test]
 fn typos_name_file_line_and_nearest_key() {
     for (file, text, place, meant) in [
         ("sources", "servrs = []\nkeys = []\n", "sources.toml:1: ", "servers"),
@@ -41,6 +61,10 @@ fn typos_name_file_line_and_nearest_key() {
         ("boot", "rescue.pasword = \"x\"\n", "controller/boot.toml:1: ", "password"),
         ("boot", "[health]\nscript_limt = 5\n", "controller/boot.toml:2: ", "script_limit"),
         ("boot", "[update]\nmode = \"inplace\"\n", "controller/boot.toml:2: ", "in-place"),
+        ("boot", "[update]\nwindows = \"\"\n", "controller/boot.toml:2: ", "window"),
+        ("boot", "[update]\nwhen_busy = \"bot\"\n", "controller/boot.toml:2: ", "boot"),
+        ("boot", "[update]\n\nbackgrund = true\n", "controller/boot.toml:3: ", "background"),
+        ("sources", "servers = []\nkeys = []\nproxi = \"\"", "sources.toml:3: ", "proxy"),
         ("boot", "[health]\nwatchdog = \"alwys\"\n", "controller/boot.toml:2: ", "always"),
         ("network", "[[interfaces]]\n", "controller/network.toml:1: ", "interface"),
         ("network", "[[interface]]\nmatch.nam = \"x\"\n", "controller/network.toml:2: ", "name"),

@@ -3,7 +3,10 @@
 use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result};
-use gse_protocol::config::{Bundle, Sources, Trust, sources::server_url};
+use gse_protocol::config::{
+    Bundle, Sources, Trust,
+    sources::{proxy_url, server_url},
+};
 
 use super::{Disks, Host, Known, Machine};
 use crate::{
@@ -85,6 +88,15 @@ pub(super) fn look(machine: &Machine, known: &Known) -> Found {
     let Known { config, last, .. } = known;
     let own = LastServers::of(&config.sources, config.tls_roots.as_deref());
     let mut found = ask(machine, sources(machine, config), own.tls_roots.as_deref(), known);
+    if found.server.is_none() && found.fetched.is_none() {
+        // A wrong proxy in the configuration would otherwise lose the machine for ever.
+        let sources = sources(machine, config);
+        if sources.proxy.is_some() {
+            machine.log.info("asking without the proxy");
+            let sources = Sources { proxy: None, ..sources };
+            found = ask(machine, sources, own.tls_roots.as_deref(), known);
+        }
+    }
     if let Some(Server { chosen, .. }) = &found.server {
         let is_own = chosen.servers.first().is_some_and(|first| own.servers.contains(first));
         found.works = (is_own && last.as_ref() != Some(&own)).then_some(own);
@@ -94,7 +106,7 @@ pub(super) fn look(machine: &Machine, known: &Known) -> Found {
         Some(last) if found.fetched.is_none() && last.servers != own.servers => {
             machine.log.info("asking the servers that worked before");
             let servers = last.servers.clone();
-            let sources = Sources { servers, ..config.sources.clone() };
+            let sources = Sources { servers, proxy: None, ..config.sources.clone() };
             ask(machine, sources, last.tls_roots.as_deref(), known)
         }
         _ => found,
@@ -113,7 +125,7 @@ pub(super) fn beside(
 ) -> Result<Server> {
     let mut sources = sources(machine, config);
     sources.servers.extend(last.into_iter().flat_map(|last| last.servers));
-    let client = client(config.tls_roots.as_deref())?;
+    let client = client(config.tls_roots.as_deref(), sources.proxy.as_deref())?;
     let chosen = fetch::choose(&client, &sources)?;
     Ok(greet(machine, client, chosen))
 }
@@ -121,7 +133,7 @@ pub(super) fn beside(
 /// Asks these servers for a release, and one of them for its configuration.
 fn ask(machine: &Machine, sources: Sources, roots: Option<&[u8]>, known: &Known) -> Found {
     let log = &machine.log;
-    let client = match client(roots) {
+    let client = match client(roots, sources.proxy.as_deref()) {
         Ok(client) => client,
         Err(e) => {
             log.warn(reason(&e));
@@ -185,16 +197,24 @@ fn newer_config(
     }
 }
 
-fn client(roots: Option<&[u8]>) -> Result<Client> {
+fn client(roots: Option<&[u8]>, proxy: Option<&str>) -> Result<Client> {
     let system = || fs::read(SYSTEM_ROOTS).ok();
     let system = if roots.is_none() { system() } else { None };
-    Client::new(roots.or(system.as_deref()), Patience::default()).context("preparing HTTPS")
+    Client::by_proxy(roots.or(system.as_deref()), Patience::default(), proxy)
+        .context("preparing HTTP")
 }
 
-/// The configured servers, and those of `gse.server=`. Who can write the kernel command line can so
+/// The configured servers, and those of `gse.server=`; and the proxy, for which `gse.proxy=` stands in. Who can write the kernel command line can so
 /// name a server, but not a key.
 fn sources(machine: &Machine, config: &Bundle) -> Sources {
     let mut sources = config.sources.clone();
+    match machine.cmdline.value("gse.proxy").map(|url| proxy_url(url.to_owned())) {
+        Some(Ok(proxy)) => sources.proxy = Some(proxy),
+        Some(Err(e)) => {
+            machine.log.warn(format_args!("gse.proxy= on the kernel command line: {}", e.message))
+        }
+        None => {}
+    }
     for url in machine.cmdline.values("gse.server") {
         match server_url(url.to_owned()) {
             Ok(url) => sources.servers.insert(0, url),

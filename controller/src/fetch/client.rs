@@ -3,18 +3,19 @@
 use std::{io::Read as _, sync::Arc, time::Duration};
 
 use ureq::{
-    Agent, Body,
+    Agent, Body, Proxy,
     config::Config,
-    http::{Response, StatusCode, header},
+    http::{Response, StatusCode, Uri, header},
     tls::{PemItem, RootCerts, TlsConfig, parse_pem},
     unversioned::{
         resolver::DefaultResolver,
-        transport::{Connector as _, RustlsConnector, TcpConnector},
+        transport::{ConnectProxyConnector, Connector as _, RustlsConnector, TcpConnector},
     },
 };
 
 use super::{
     FetchError, Problem,
+    proxy::{ToProxy, WholeUrl},
     range::{ContentRange, Part, Stream},
     tls,
 };
@@ -60,6 +61,9 @@ pub enum RootsError {
         "the TLS roots have no certificate in them: tls_roots in sources.toml names the wrong file"
     )]
     Empty,
+    /// A proxy that is none.
+    #[error("the proxy {0:?} is no URL like http://proxy.example:3128")]
+    Proxy(String),
 }
 
 /// An HTTP client. Clones share their connections.
@@ -77,6 +81,21 @@ impl Client {
     /// A client that trusts the certificates in `roots` (PEM, any number of them). Without roots it
     /// speaks HTTP alone.
     pub fn new(roots: Option<&[u8]>, patience: Patience) -> Result<Self, RootsError> {
+        Self::by_proxy(roots, patience, None)
+    }
+
+    /// As [`Client::new`]; all requests go to `proxy`, a URL with `http://`, if there is one.
+    pub fn by_proxy(
+        roots: Option<&[u8]>,
+        patience: Patience,
+        proxy: Option<&str>,
+    ) -> Result<Self, RootsError> {
+        let proxy = proxy.map(|url| {
+            let uri = url.parse::<Uri>().ok().filter(|uri| uri.scheme_str() == Some("http"));
+            let wrong = || RootsError::Proxy(url.to_owned());
+            Ok((uri.ok_or_else(wrong)?, Proxy::new(url).map_err(|_| wrong())?))
+        });
+        let (uri, connect) = proxy.transpose()?.unzip();
         let config = || {
             Config::builder()
                 .proxy(None)
@@ -92,7 +111,11 @@ impl Client {
                 .timeout_per_write(Some(patience.silence))
         };
         let plain = config().build();
-        let plain = Agent::with_parts(plain, TcpConnector::default(), DefaultResolver::default());
+        let connector = TcpConnector::default().chain(WholeUrl(uri.is_some()));
+        let plain = match uri {
+            Some(uri) => Agent::with_parts(plain, connector, ToProxy(uri)),
+            None => Agent::with_parts(plain, connector, DefaultResolver::default()),
+        };
         let tls = match roots {
             None => None,
             Some(pem) => {
@@ -100,8 +123,11 @@ impl Client {
                     .root_certs(certificates(pem)?)
                     .unversioned_rustls_crypto_provider(Arc::new(tls::provider()))
                     .build();
-                let connector = ().chain(TcpConnector::default()).chain(RustlsConnector::default());
-                let config = config().https_only(true).tls_config(tls).build();
+                let connector =
+                    ().chain(ConnectProxyConnector::default())
+                        .chain(TcpConnector::default())
+                        .chain(RustlsConnector::default());
+                let config = config().proxy(connect).https_only(true).tls_config(tls).build();
                 Some(Agent::with_parts(config, connector, DefaultResolver::default()))
             }
         };
@@ -133,6 +159,7 @@ impl Client {
         if response.status() != StatusCode::OK {
             return Err(refusal(&response, response.status()));
         }
+        as_it_is(&response)?;
         let length = response.body().content_length();
         if length.is_some_and(|length| length > max) {
             return Err(Problem::TooLarge { max });
@@ -161,6 +188,7 @@ impl Client {
             StatusCode::PARTIAL_CONTENT => Some(partial(&response, from, to)?),
             status => return Err(refusal(&response, status)),
         };
+        as_it_is(&response)?;
         let skip = if whole { from } else { 0 };
         let validator = text(&response, header::ETAG).or(text(&response, header::LAST_MODIFIED));
         let validator = validator.map(str::to_owned);
@@ -177,6 +205,15 @@ fn refusal(response: &Response<Body>, status: StatusCode) -> Problem {
     match text(response, header::RETRY_AFTER).and_then(|text| text.trim().parse().ok()) {
         Some(seconds) if busy && seconds > 0 => Problem::Busy(Duration::from_secs(seconds)),
         _ => Problem::Status(status.as_u16()),
+    }
+}
+
+/// Whether the file comes as it was published: what somebody packed on the way has other lengths and ranges.
+fn as_it_is(response: &Response<Body>) -> Result<(), Problem> {
+    let is_identity = |coding: &&str| coding.trim().eq_ignore_ascii_case("identity");
+    match text(response, header::CONTENT_ENCODING).filter(|coding| !is_identity(coding)) {
+        Some(coding) => Err(Problem::Encoded(coding.chars().take(40).collect())),
+        None => Ok(()),
     }
 }
 

@@ -55,6 +55,11 @@ pub enum Problem {
     /// Another part of the file than was asked for.
     #[error("the server sent another range than it was asked for ({0})")]
     Range(String),
+    /// Packed on the way, though that was not wanted.
+    #[error(
+        "it comes as {0}, and not as it was published: no server or proxy on the way may compress it"
+    )]
+    Encoded(String),
     /// Another file than the index describes.
     #[error("this file has {found} bytes, and the index says {expected}: it is another release's")]
     OtherFile {

@@ -3,6 +3,7 @@
 mod client;
 mod config;
 mod error;
+mod proxy;
 mod range;
 mod remote;
 mod servers;

@@ -200,7 +200,7 @@ impl<'a> RemoteImage<'a> {
                 let until = run.map_or(self.size, |run| run.end.min(self.size));
                 let to = (until < self.size).then_some(until);
                 let part = self.client.open_range(&url, self.at, to).map_err(|e| e.problem);
-                if let Err(Problem::Status(404 | 410)) = part {
+                if let Err(Problem::Status(404 | 410) | Problem::Encoded(_)) = part {
                     server.unfit = true;
                 }
                 let part = part?;

@@ -28,6 +28,8 @@ pub enum Answer {
     Busy(u32),
     /// The whole file, whatever range was asked for.
     IgnoreRange,
+    /// What was asked for, and a word that it is packed.
+    Packed,
     /// The right bytes under a `Content-Range` that is one byte off.
     WrongRange,
     /// The file with a bit flipped at this offset.
@@ -190,6 +192,9 @@ impl Shared {
                     )
                 }
             };
+            if let Answer::Packed = answer {
+                head += "Content-Encoding: gzip\r\n";
+            }
             head += &format!("Content-Length: {}\r\nETag: \"{}\"\r\n\r\n", body.len(), file.len());
             match &answer {
                 Answer::Hang => return wait_for_end(&mut read),

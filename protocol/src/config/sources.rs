@@ -14,6 +14,8 @@ struct Raw {
     keys: Vec<String>,
     #[serde(default)]
     tls_roots: Option<String>,
+    #[serde(default)]
+    proxy: Option<String>,
 }
 
 /// Servers and trusted keys.
@@ -26,6 +28,8 @@ pub struct Sources {
     /// A PEM file in `config.d` with the certificates that HTTPS servers are checked against; those of
     /// the machine that built the controller where it is not given.
     pub tls_roots: Option<String>,
+    /// The URL of the proxy by which servers are reached, `http://`.
+    pub proxy: Option<String>,
 }
 
 impl Sources {
@@ -48,7 +52,21 @@ impl Sources {
             let message = format!("tls_roots {roots:?} is no path in config.d");
             return Err(Error::new(FILE, message).in_line_of(text, "tls_roots"));
         }
-        Ok(Self { servers, keys, tls_roots: raw.tls_roots })
+        let proxy =
+            raw.proxy.map(|url| proxy_url(url.clone()).map_err(|e| e.in_line_of(text, &url)));
+        let proxy = proxy.transpose()?;
+        Ok(Self { servers, keys, tls_roots: raw.tls_roots, proxy })
+    }
+}
+
+/// A proxy's URL.
+pub fn proxy_url(url: String) -> Result<String, Error> {
+    match server_url(url.clone()) {
+        Ok(proxy) if proxy.starts_with("http://") => Ok(proxy),
+        _ => {
+            let message = format!("proxy {url:?} is no URL like http://proxy.example:3128");
+            Err(Error::new(FILE, message))
+        }
     }
 }
 

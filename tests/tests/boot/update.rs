@@ -113,7 +113,7 @@ fn an_update_that_came_while_the_machine_ran_needs_no_server_at_the_next_start()
     machine.shows(&[&banner("1"), "this system is up"]);
     small::publish(&lab, "2", change);
     machine.shows(&["offered    version 2", "slot       /dev/vda3", "next start it is installed"]);
-    machine.shows(&["installing small 2 into /dev/vda3", "on this machine", "by patches"]);
+    machine.shows(&["2 into /dev/vda3", "on this machine", "by patches"]);
     machine.shows(&["this system is closed"]);
     assert_eq!(machine.ends(), Exit::Shutdown);
     assert_eq!(disk::slot_labels(&disk), ["SYSFS", "INCOMING"]);
