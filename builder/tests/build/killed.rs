@@ -5,7 +5,7 @@ use std::{fs, process::Command};
 use gse::build::hook::Hook;
 
 use crate::{
-    support::{GSE, Lab, both},
+    support::{CTRL_C, GSE, Lab, both},
     whole,
 };
 
@@ -88,6 +88,6 @@ fn a_build_that_is_asked_to_end_ends_whole_and_says_how_to_go_on() {
     // The same at a terminal, while somebody is asked.
     fs::write(scripts.join("waits"), "false\n").unwrap();
     lab.fails(&[&flags[..], &["--force-new"]].concat());
-    let (said, success) = lab.typed(&flags, &["\u{3}"]);
+    let (said, success) = lab.typed(&flags, &[&CTRL_C.to_string()]);
     assert!(!success && said.contains("interrupted; the same command goes on"), "{said}");
 }

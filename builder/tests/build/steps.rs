@@ -390,6 +390,46 @@ fn each_hook_point_of_part_a_is_done_again_by_force_and_left_out_all_the_same() 
     }
 }
 
+/// A filesystem of its own, of a size that can change.
+struct Room(tempfile::TempDir);
+
+impl Room {
+    fn mount(&self, option: &str, bytes: usize) {
+        let options = format!("{option}size={bytes}");
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &options, "room"]).arg(self.0.path());
+        assert!(mount.status().unwrap().success());
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(self.0.path()).status();
+    }
+}
+
+#[test]
+fn a_full_disk_stops_a_build_which_goes_on_when_there_is_room() {
+    let lab = Lab::with_small_stage3();
+    let text = fs::read_to_string(lab.config().join("build.toml")).unwrap();
+    lab.write("build.toml", &text.replace("space = 1", "space = 0"));
+    let packed = fs::metadata(lab.dir.path().join("small.tar.xz")).unwrap().len() as usize;
+    let room = Room(tempfile::tempdir().unwrap());
+    room.mount("", packed + (200 << 10));
+    std::os::unix::fs::symlink(room.0.path(), lab.local()).unwrap();
+    let said = lab.fails(&[INSIDE]);
+    assert!(
+        said.contains("No space left on device") && said.contains("stopped at gextr"),
+        "{said}"
+    );
+    assert!(!lab.tree("").exists());
+    room.mount("remount,", 32 << 20);
+    let said = lab.builds(&[INSIDE]);
+    assert!(said.contains("gprec: done already") && lab.tree("bin/busybox").exists(), "{said}");
+    // What did not fit is gone.
+    assert!(!lab.tree("").with_extension("new").exists());
+}
+
 #[test]
 fn two_builds_do_not_share_a_folder() {
     let lab = lab();

@@ -60,6 +60,9 @@ pub(crate) struct Lab {
     server: Server,
 }
 
+/// What a terminal makes a signal of.
+pub(crate) const CTRL_C: char = '\u{3}';
+
 /// Below the mirror.
 pub(crate) const BUILDS: &str = "releases/amd64/autobuilds";
 pub(crate) const POINTER: &str = "releases/amd64/autobuilds/latest-stage3-amd64-openrc.txt";
@@ -251,8 +254,9 @@ impl Lab {
             while let Some(end) = prompt(&seen[answered..]) {
                 answered += end;
                 let line = lines.next().unwrap_or_else(|| panic!("one question too many:\n{seen}"));
-                input.write_all(line.as_bytes()).unwrap();
-                input.write_all(b"\n").unwrap();
+                // After Ctrl-C nobody is there for the rest of a line.
+                let end = if line.contains(CTRL_C) { "" } else { "\n" };
+                input.write_all(format!("{line}{end}").as_bytes()).unwrap();
             }
         }
         assert_eq!(lines.next(), None, "was never asked for:\n{seen}");

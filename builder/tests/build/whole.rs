@@ -96,6 +96,7 @@ fn a_system_is_built_from_the_latest_stage3() {
 
     // The logs have what --quiet does not show.
     assert!(lab.log("ginstall").contains("Emerging (1 of 3)"));
+    assert!(lab.log("gpartj").contains("+ emerge --ask=n --oneshot @preserved-rebuild\n"));
     let whole = lab.log("build");
     assert!(whole.contains(">>> Installing packages\n") && whole.contains("Emerging (1 of 3)"));
     assert!(lab.state().contains("finished = true"));
