@@ -39,8 +39,13 @@ pub(super) fn releases(setting: &Setting) -> Action {
         }
         _ => None,
     };
-    let two =
-        Question { prompt: "Old and new version", flag: "--diff", words: true, more: with(&[]) };
+    let two = Question {
+        prompt: "Old and new version",
+        flag: "--diff",
+        words: true,
+        before: Vec::new(),
+        after: with(&[]),
+    };
     let mut pairs: Vec<Item> = setting.releases.windows(2).filter_map(compare).collect();
     if !pairs.is_empty() {
         pairs.push(item("Two others", "Asks for both versions.", Action::Ask(two.clone())));
