@@ -307,6 +307,11 @@ fn tools(setting: &Setting) -> Action {
             ask("File", "--verify", setting.with(&[], &[Key, Pub])),
         ),
         item(
+            "Sign the content of a directory",
+            "Asks for an archive for BOOTFS, such as etc.tar.zst.",
+            ask("File", "--sign", setting.with(&[], &[Key])),
+        ),
+        item(
             "Serve",
             "What is published, until it is stopped.",
             Action::Run(setting.with(&["--serve"], &[Dist])),

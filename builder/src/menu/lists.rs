@@ -94,7 +94,7 @@ pub(super) fn states(setting: &Setting) -> Action {
         lines("It is gone then.", &|name| Action::Sure(with(&format!("--time-state=-{name}"))));
     let otherwise = |flag| ask("State", flag, setting.with(&[], &[Place::Local]));
     Action::Open(vec![
-        item("List", "Saved runs, with their numbers.", Action::Run(with("--time-state=?"))),
+        item("List", "Saved runs, with their numbers.", Action::Run(with("--time-state?"))),
         item(
             "Run again",
             "With its own flags and configuration.",
