@@ -3,11 +3,12 @@
 use super::{Topic, command};
 
 /// What a program that calls gse can tell from its end.
-pub const EXIT_CODES: [(u8, &str); 4] = [
+pub const EXIT_CODES: [(u8, &str); 5] = [
     (0, "what was asked for is done"),
     (1, "it failed; standard error says why"),
     (2, "the command line has a mistake, and nothing was done"),
     (3, "a check came to its end and found something: changed files of gse itself"),
+    (130, "a build was interrupted by Ctrl-C, 143 by a signal to end; the same command goes on"),
 ];
 
 const OVERVIEW: &str = "\
@@ -47,7 +48,7 @@ fn overview() -> String {
     }
     text.push_str("  all           all of them\n\nExit codes:\n");
     for (code, meaning) in EXIT_CODES {
-        text.push_str(&format!("  {code}  {meaning}\n"));
+        text.push_str(&format!("  {code:<3}  {meaning}\n"));
     }
     text.push_str("\nSee also: man 1 gse, man 5 gse, man 5 gse-config, man 8 gse-controller\n");
     text

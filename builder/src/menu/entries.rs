@@ -71,14 +71,16 @@ pub struct Question {
     pub flag: &'static str,
     /// Whether each word of the answer is an argument of its own; otherwise it is the flag's value after `=`.
     pub words: bool,
-    /// Arguments beside it.
-    pub more: Vec<String>,
+    /// Arguments before it.
+    pub before: Vec<String>,
+    /// Arguments after it.
+    pub after: Vec<String>,
 }
 
 impl Question {
     /// The arguments for an answer.
     pub fn arguments(&self, answer: &str) -> Vec<String> {
-        let mut all = if self.words {
+        let asked = if self.words {
             let words = answer.split_whitespace().map(str::to_owned);
             [self.flag.to_owned()].into_iter().chain(words).collect()
         } else if self.flag.contains('=') {
@@ -86,8 +88,7 @@ impl Question {
         } else {
             vec![format!("{}={}", self.flag, answer.trim())]
         };
-        all.extend(self.more.iter().cloned());
-        all
+        [self.before.clone(), asked, self.after.clone()].concat()
     }
 }
 
@@ -121,8 +122,8 @@ pub(super) fn item(label: impl Into<String>, about: &str, action: Action) -> Ite
     Item { label: label.into(), about: about.to_owned(), action }
 }
 
-pub(super) fn ask(prompt: &'static str, flag: &'static str, more: Vec<String>) -> Action {
-    Action::Ask(Question { prompt, flag, words: false, more })
+pub(super) fn ask(prompt: &'static str, flag: &'static str, after: Vec<String>) -> Action {
+    Action::Ask(Question { prompt, flag, words: false, before: Vec::new(), after })
 }
 
 /// The main menu.
@@ -186,6 +187,10 @@ fn build(setting: &Setting, base: &str) -> Vec<Item> {
         let more = more.iter().map(|flag| (*flag).to_owned());
         [vec![format!("--base={base}")], setting.carried.clone(), more.collect()].concat()
     };
+    let ask = |prompt, flag| {
+        let (before, after) = (with(&[]), Vec::new());
+        Action::Ask(Question { prompt, flag, words: false, before, after })
+    };
     let mut items = vec![
         item(
             "Initiate build",
@@ -206,22 +211,22 @@ fn build(setting: &Setting, base: &str) -> Vec<Item> {
         item(
             "Build and publish",
             "Asks for the version. Machines take it at their next start.",
-            ask("Version", "--version", with(&[])),
+            ask("Version", "--version"),
         ),
         item(
             "Do hook points again",
             "Asks for their names, such as gupdate,ginstall; man 5 gse lists them.",
-            ask("Hook points", "--enforce", with(&[])),
+            ask("Hook points", "--enforce"),
         ),
         item(
             "Build without hook points",
             "Asks for their names, such as gkernel,ginitrd.",
-            ask("Hook points", "--lawful-good", with(&[])),
+            ask("Hook points", "--lawful-good"),
         ),
         item(
             "Build and save as a state",
             "Asks for a name, by which States runs it again.",
-            ask("Name", "--time-state", with(&[])),
+            ask("Name", "--time-state"),
         ),
     ];
     if base == "catalyst" {
@@ -302,6 +307,11 @@ fn tools(setting: &Setting) -> Action {
             ask("File", "--verify", setting.with(&[], &[Key, Pub])),
         ),
         item(
+            "Sign the content of a directory",
+            "Asks for an archive for BOOTFS, such as etc.tar.zst.",
+            ask("File", "--sign", setting.with(&[], &[Key])),
+        ),
+        item(
             "Serve",
             "What is published, until it is stopped.",
             Action::Run(setting.with(&["--serve"], &[Dist])),
@@ -330,10 +340,16 @@ mod tests {
 
     #[test]
     fn an_answer_becomes_a_value_or_words() {
-        let question =
-            |words| Question { prompt: "", flag: "--x", words, more: vec!["-v".to_owned()] };
-        assert_eq!(question(false).arguments(" a b "), ["--x=a b", "-v"]);
-        assert_eq!(question(true).arguments(" a  b "), ["--x", "a", "b", "-v"]);
+        let [before, after] = ["-b", "-v"].map(|flag| vec![flag.to_owned()]);
+        let question = |words| Question {
+            prompt: "",
+            flag: "--x",
+            words,
+            before: before.clone(),
+            after: after.clone(),
+        };
+        assert_eq!(question(false).arguments(" a b "), ["-b", "--x=a b", "-v"]);
+        assert_eq!(question(true).arguments(" a  b "), ["-b", "--x", "a", "b", "-v"]);
     }
 
     /// Every command of every menu, with an answer where one is asked for.

@@ -39,8 +39,13 @@ pub(super) fn releases(setting: &Setting) -> Action {
         }
         _ => None,
     };
-    let two =
-        Question { prompt: "Old and new version", flag: "--diff", words: true, more: with(&[]) };
+    let two = Question {
+        prompt: "Old and new version",
+        flag: "--diff",
+        words: true,
+        before: Vec::new(),
+        after: with(&[]),
+    };
     let mut pairs: Vec<Item> = setting.releases.windows(2).filter_map(compare).collect();
     if !pairs.is_empty() {
         pairs.push(item("Two others", "Asks for both versions.", Action::Ask(two.clone())));
@@ -89,7 +94,7 @@ pub(super) fn states(setting: &Setting) -> Action {
         lines("It is gone then.", &|name| Action::Sure(with(&format!("--time-state=-{name}"))));
     let otherwise = |flag| ask("State", flag, setting.with(&[], &[Place::Local]));
     Action::Open(vec![
-        item("List", "Saved runs, with their numbers.", Action::Run(with("--time-state=?"))),
+        item("List", "Saved runs, with their numbers.", Action::Run(with("--time-state?"))),
         item(
             "Run again",
             "With its own flags and configuration.",

@@ -89,18 +89,25 @@ pub fn draw(model: &Model, palette: Palette, frame: &mut Frame<'_>) {
 
 /// How many rows a text gets, one to three: what a narrow terminal has to break is read all the same.
 fn rows(text: &str, width: u16) -> u16 {
+    broken(text, width).len().clamp(1, 3) as u16
+}
+
+/// A line in rows of at most `width` letters, broken between words where that is possible.
+fn broken(line: &str, width: u16) -> Vec<String> {
     let width = usize::from(width.max(1));
-    let (mut rows, mut column) = (1, 0);
-    for word in text.split(' ').map(|word| word.chars().count()) {
-        if column > 0 && column + 1 + word > width {
-            rows += 1;
-            column = 0;
-        }
-        column += word + usize::from(column > 0);
-        rows += column.saturating_sub(1) / width;
-        column -= column.saturating_sub(1) / width * width;
+    let mut letters: &[char] = &line.chars().collect::<Vec<char>>();
+    let mut rows = Vec::new();
+    while letters.len() > width {
+        let row = letters.get(..=width).unwrap_or(letters);
+        // Not in the blanks that a line begins with.
+        let has_word = |at: &usize| row.iter().take(*at).any(|c| *c != ' ');
+        let space = row.iter().rposition(|c| *c == ' ').filter(has_word);
+        let (row, rest) = letters.split_at(space.unwrap_or(width));
+        rows.push(row.iter().collect());
+        letters = if space.is_some() { rest.get(1..).unwrap_or_default() } else { rest };
     }
-    rows.min(3) as u16
+    rows.push(letters.iter().collect());
+    rows
 }
 
 fn title(model: &Model, palette: Palette, frame: &mut Frame<'_>, area: Rect) {
@@ -167,18 +174,17 @@ fn shortened(text: &str, room: usize) -> String {
     format!("{}…", kept.trim_end())
 }
 
+/// As high as its text, if there is room for that.
 fn popup(frame: &mut Frame<'_>, area: Rect, title: &str, text: &str, top: usize) {
-    let inside = Rect {
-        x: area.x + 2,
-        y: area.y + 1,
-        width: area.width.saturating_sub(4),
-        height: area.height.saturating_sub(2),
-    };
-    let inside = inside.intersection(frame.area());
+    let width = area.width.saturating_sub(4);
+    let lines: Vec<String> =
+        text.lines().flat_map(|line| broken(line, width.saturating_sub(2))).collect();
+    let height = u16::try_from(lines.len() + 2).unwrap_or(u16::MAX);
+    let height = height.min(area.height.saturating_sub(2)).max(3);
+    let inside = Rect { x: area.x + 2, y: area.y + 1, width, height }.intersection(frame.area());
     frame.render_widget(Clear, inside);
-    let scroll = (u16::try_from(top).unwrap_or(u16::MAX), 0);
-    let paragraph = Paragraph::new(text).wrap(Wrap { trim: false }).scroll(scroll);
-    frame.render_widget(paragraph.block(Block::bordered().title(title)), inside);
+    let shown: Vec<Line<'_>> = lines.into_iter().skip(top).map(Line::from).collect();
+    frame.render_widget(Paragraph::new(shown).block(Block::bordered().title(title)), inside);
 }
 
 fn show_job(job: &Job, palette: Palette, frame: &mut Frame<'_>, area: Rect) {
@@ -221,23 +227,13 @@ fn show_job(job: &Job, palette: Palette, frame: &mut Frame<'_>, area: Rect) {
     }
 }
 
-/// The rows of a log that are shown, the last ones above what is scrolled away. What is longer than a row has several.
+/// The rows of a log that are shown, the last ones above what is scrolled away.
 fn tail(job: &Job, area: Rect) -> Vec<Line<'static>> {
-    let (width, height) = (usize::from(area.width.max(1)), usize::from(area.height));
+    let height = usize::from(area.height);
     let end = job.log.len().saturating_sub(job.scrolled);
-    let mut shown = Vec::new();
-    for line in job.log.iter().take(end).rev() {
-        let letters: Vec<char> = line.chars().collect();
-        let rows = letters.chunks(width).map(|row| Line::from(row.iter().collect::<String>()));
-        let mut rows: Vec<_> =
-            if letters.is_empty() { vec![Line::default()] } else { rows.collect() };
-        rows.reverse();
-        shown.append(&mut rows);
-        if shown.len() >= height {
-            break;
-        }
-    }
-    shown.truncate(height);
+    let lines = job.log.iter().take(end).rev();
+    let rows = lines.flat_map(|line| broken(line, area.width).into_iter().rev());
+    let mut shown: Vec<Line<'_>> = rows.take(height).map(Line::from).collect();
     shown.reverse();
     shown
 }
@@ -302,13 +298,17 @@ mod tests {
         model.printed(b"a sentence of an error that says what to do\n");
         model.ended(End::Well);
         let shown = screen(&model, None, (30, 10)).to_string();
-        assert!(shown.contains("a sentence of an error that sa"), "{shown}");
-        assert!(shown.contains("ys what to do"), "{shown}");
-        assert_eq!([rows("", 9), rows("one two", 7), rows("one two", 6)], [1, 1, 2]);
-        assert_eq!(
-            [rows("abcdefgh", 4), rows("abcdefghi", 4), rows(&"a ".repeat(99), 4)],
-            [2, 3, 3]
-        );
+        assert!(shown.contains("\"a sentence of an error that   \""), "{shown}");
+        assert!(shown.contains("\"says what to do "), "{shown}");
+        for (line, width, expected) in [
+            ("", 9, &[""][..]),
+            ("one two", 7, &["one two"]),
+            ("one two", 6, &["one", "two"]),
+            ("/a/long/path x", 8, &["/a/long/", "path x"]),
+            ("  indented", 6, &["  inde", "nted"]),
+        ] {
+            assert_eq!(broken(line, width), expected, "{line}");
+        }
     }
 
     #[test]
