@@ -40,6 +40,7 @@ use gse_protocol::{
     release::{ImageFile, IndexFile},
     sign::Kind,
 };
+use rustix::fs::{FlockOperation, flock};
 
 /// With what a slot has at least, in MiB.
 const KINDS: [(Filesystem, u32); 3] =
@@ -405,7 +406,7 @@ fn what_a_next_start_would_not_give_up_is_not_written_over() {
     assert!(machine.fetch().unwrap().contains("yet to shut down cleanly"));
     assert!(BootReport::load(&machine.info()).unwrap().backup.is_some());
     let other = fs::File::create(machine.info().join("update.lock")).unwrap();
-    other.lock().unwrap();
+    flock(&other, FlockOperation::LockExclusive).unwrap();
     assert!(machine.fetch().unwrap_err().contains("at this moment"));
     drop(other);
     machine.configure("[update]\nwindow = \"00:00-00:01\"\n");

@@ -6,20 +6,28 @@ mod common;
 use std::{
     fs::{self, File},
     io::Write as _,
+    num::NonZero,
     os::{
         fd::AsFd as _,
         unix::fs::{FileExt as _, MetadataExt as _},
     },
     path::{Path, PathBuf},
+    sync::Barrier,
+    time::Duration,
 };
 
 use common::{
     disk::{self, Disk},
     pack::{self, Image},
+    server::{Answer, Request, Server},
     tree,
 };
-use gse_controller::install::{
-    FileSource, FrameSources, InstallError, Limits, LocalTree, Plan, Report, Seed, install, make,
+use gse_controller::{
+    fetch::{Client, Patience, RemoteImage, Retry, Switch},
+    install::{
+        FileSource, FrameSources, InstallError, Limits, LocalTree, Plan, Report, Seed, install,
+        make,
+    },
 };
 use gse_protocol::Index;
 
@@ -112,6 +120,97 @@ fn what_was_renamed_or_moved_is_copied_and_only_what_is_new_is_fetched() {
     assert!(report.fetched < 200_000, "{} bytes were fetched", report.fetched);
     let sparse = fs::metadata(target.join("usr/holes")).unwrap();
     assert!(sparse.blocks() * 512 < sparse.len() / 2, "the holes were filled");
+}
+
+/// Every second file of twenty-four is another one than before.
+fn scattered() -> (tempfile::TempDir, PathBuf, Installed) {
+    let (folder, tree) = disk::folder();
+    let write = |number: u64, seed| {
+        fs::write(tree.join(format!("{number:02}")), tree::noise(seed, 200_000)).unwrap();
+    };
+    (0..24).for_each(|number| write(number, number));
+    let installed = Installed::new(&tree);
+    (0..24).step_by(2).for_each(|number| write(number, 100 + number));
+    (folder, tree, installed)
+}
+
+#[test]
+fn what_is_scattered_over_an_image_is_read_by_four_connections_at_once() {
+    let (_folder, tree, installed) = scattered();
+    let new = pack::pack(&tree, 50_000);
+    // The first shows that there are ranges. None of the next three is answered before all of them are asked.
+    let together = Barrier::new(3);
+    let server = Server::new(&[("image", &new.tar_zst)], move |request: &Request| {
+        if (1..4).contains(&request.number) {
+            together.wait();
+        }
+        Answer::Right
+    });
+    let client = Client::new(None, Patience::default()).unwrap();
+    let size = new.tar_zst.len() as u64;
+    let switched = |switch: &Switch<'_>| panic!("{}", switch.error);
+    let mut image =
+        RemoteImage::new(client, &[server.url()], "image", size, Retry::default(), switched);
+    let seeds = [installed.seed()];
+    let plan = Plan::new(&new.index, &seeds, None).unwrap();
+    let (_target, target) = disk::folder();
+    let root = File::open(&target).unwrap();
+    let sources = FrameSources { patch: None, image: Some(&mut image) };
+    let limits = Limits { memory: 36 << 20, cores: NonZero::new(4).unwrap() };
+    let report = make(&plan, sources, root.as_fd(), &|_, _| {}, &limits).unwrap();
+    tree::assert_same(&tree, &target);
+    assert_eq!(report.fetched, plan.costs().image.fetched);
+    assert!(image.received() >= report.fetched);
+    assert_eq!(server.requests().len(), 12, "{:?}", server.requests());
+}
+
+#[test]
+fn a_server_without_ranges_sends_the_image_once() {
+    let (_folder, tree, installed) = scattered();
+    let new = pack::pack(&tree, 50_000);
+    let server = Server::new(&[("image", &new.tar_zst)], |_| Answer::IgnoreRange);
+    let client = Client::new(None, Patience::default()).unwrap();
+    let size = new.tar_zst.len() as u64;
+    let switched = |switch: &Switch<'_>| panic!("{}", switch.error);
+    let mut image =
+        RemoteImage::new(client, &[server.url()], "image", size, Retry::default(), switched);
+    let seeds = [installed.seed()];
+    let plan = Plan::new(&new.index, &seeds, None).unwrap();
+    let (_target, target) = disk::folder();
+    let root = File::open(&target).unwrap();
+    let sources = FrameSources { patch: None, image: Some(&mut image) };
+    make(&plan, sources, root.as_fd(), &|_, _| {}, &Limits::default()).unwrap();
+    tree::assert_same(&tree, &target);
+    assert_eq!(server.requests().len(), 1);
+}
+
+#[test]
+fn whichever_of_four_connections_breaks_each_goes_on_where_it_was() {
+    let (_folder, tree, installed) = scattered();
+    let new = pack::pack(&tree, 50_000);
+    let breaks =
+        Server::new(&[("image", &new.tar_zst)], |request: &Request| match request.number % 3 {
+            0 => Answer::CutAfter(70_000),
+            1 => Answer::Status(500),
+            _ => Answer::Right,
+        });
+    let flips = Server::new(&[("image", &new.tar_zst)], |request: &Request| {
+        Answer::Flip(request.from.unwrap_or(0) + 30_000)
+    });
+    let honest = Server::honest(&[("image", &new.tar_zst)]);
+    let servers = [breaks.url(), flips.url(), honest.url()];
+    let client = Client::new(None, Patience::default()).unwrap();
+    let retry = Retry { pause: Duration::ZERO, ..Retry::default() };
+    let size = new.tar_zst.len() as u64;
+    let mut image = RemoteImage::new(client, &servers, "image", size, retry, |_| {});
+    let seeds = [installed.seed()];
+    let plan = Plan::new(&new.index, &seeds, None).unwrap();
+    let (_target, target) = disk::folder();
+    let root = File::open(&target).unwrap();
+    let sources = FrameSources { patch: None, image: Some(&mut image) };
+    let limits = Limits { memory: 36 << 20, cores: NonZero::new(4).unwrap() };
+    make(&plan, sources, root.as_fd(), &|_, _| {}, &limits).unwrap();
+    tree::assert_same(&tree, &target);
 }
 
 #[test]

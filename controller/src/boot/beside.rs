@@ -11,6 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use gse_protocol::config::{Bundle, drives::Role as PartitionRole};
+use rustix::fs::{FlockOperation, flock};
 use serde::Serialize;
 
 use super::{
@@ -124,7 +125,8 @@ impl Beside {
             bail!("this system runs from memory: each start fetches the newest release");
         }
         let lock = File::create(place.info.join(LOCK)).context("making a lock")?;
-        lock.try_lock().context("an update is being fetched or planned at this moment")?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive)
+            .context("an update is being fetched or planned at this moment")?;
         let left = place.info.join(LEFT);
         let config = config::left(&left)?;
         let last = LastServers::load(&left);

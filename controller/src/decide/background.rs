@@ -125,7 +125,7 @@ mod tests {
             let facts = facts(&[first.clone(), second.clone()], offered);
             assert_eq!(next(&facts, RUNNING), expected, "{first:?} {second:?} {offered}");
         }
-        assert_eq!(next(&facts(&[proven.clone()], 3), RUNNING), keep(Keep::NoSlot));
+        assert_eq!(next(&facts(std::slice::from_ref(&proven), 3), RUNNING), keep(Keep::NoSlot));
         let two = [proven, blank(Free)];
         assert_eq!(next(&Facts { offer: None, ..facts(&two, 3) }, RUNNING), keep(Keep::NoOffer));
         assert_eq!(

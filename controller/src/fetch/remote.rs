@@ -4,6 +4,7 @@ use std::{
     io,
     io::Read,
     ops::Range,
+    sync::{Arc, Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -102,7 +103,9 @@ pub struct RemoteImage<'a> {
     fresh: u64,
     /// All bytes that came.
     received: u64,
-    on_switch: Box<dyn FnMut(&Switch<'_>) + Send + 'a>,
+    on_switch: Arc<Mutex<dyn FnMut(&Switch<'_>) + Send + 'a>>,
+    /// Further connections, where it was split.
+    others: Vec<Self>,
 }
 
 impl std::fmt::Debug for RemoteImage<'_> {
@@ -145,13 +148,33 @@ impl<'a> RemoteImage<'a> {
             failures: 0,
             fresh: 0,
             received: 0,
-            on_switch: Box::new(on_switch),
+            on_switch: Arc::new(Mutex::new(on_switch)),
+            others: Vec::new(),
+        }
+    }
+
+    /// The same file, by a connection of its own.
+    fn another(&self) -> Self {
+        let servers = self.servers.iter();
+        let servers = servers
+            .map(|s| Server { base: s.base.clone(), unfit: s.unfit, busy: s.busy })
+            .collect();
+        Self {
+            client: self.client.clone(),
+            servers,
+            path: self.path.clone(),
+            runs: self.runs.clone(),
+            on_switch: Arc::clone(&self.on_switch),
+            stream: None,
+            others: Vec::new(),
+            received: 0,
+            ..*self
         }
     }
 
     /// How many bytes have come over the network.
     pub fn received(&self) -> u64 {
-        self.received
+        self.received + self.others.iter().map(Self::received).sum::<u64>()
     }
 
     /// Reads some bytes; 0 at the image's end.
@@ -191,33 +214,39 @@ impl<'a> RemoteImage<'a> {
                 (self.current, self.stream) = (0, None);
             }
         }
-        let stream = match &mut self.stream {
+        let mut stream = match self.stream.take() {
             Some(stream) => stream,
-            none => {
-                let server = self.servers.get_mut(self.current).ok_or(Problem::NoServer)?;
-                let url = format!("{}{}", server.base, self.path);
-                let run = self.runs.iter().find(|run| run.contains(&self.at));
-                let until = run.map_or(self.size, |run| run.end.min(self.size));
-                let to = (until < self.size).then_some(until);
-                let part = self.client.open_range(&url, self.at, to).map_err(|e| e.problem);
-                if let Err(Problem::Status(404 | 410) | Problem::Encoded(_)) = part {
-                    server.unfit = true;
-                }
-                let part = part?;
-                if let Some(found) = part.total.filter(|total| *total != self.size) {
-                    server.unfit = true;
-                    return Err(Problem::OtherFile { found, expected: self.size });
-                }
-                self.until = if part.whole { self.size } else { until };
-                none.insert(part.stream)
-            }
+            None => self.open()?,
         };
         let left = usize::try_from(self.until - self.at).unwrap_or(usize::MAX);
         let want = buffer.len().min(left);
         match stream.read_some(buffer.get_mut(..want).unwrap_or_default())? {
             0 => Err(Problem::Cut { got: self.at, expected: self.size }),
-            got => Ok(got),
+            got => {
+                self.stream = Some(stream);
+                Ok(got)
+            }
         }
+    }
+
+    /// Asks the current server for what comes next, as far as it will be read.
+    fn open(&mut self) -> Result<Stream, Problem> {
+        let server = self.servers.get_mut(self.current).ok_or(Problem::NoServer)?;
+        let url = format!("{}{}", server.base, self.path);
+        let run = self.runs.iter().find(|run| run.contains(&self.at));
+        let until = run.map_or(self.size, |run| run.end.min(self.size));
+        let to = (until < self.size).then_some(until);
+        let part = self.client.open_range(&url, self.at, to).map_err(|e| e.problem);
+        if let Err(Problem::Status(404 | 410) | Problem::Encoded(_)) = part {
+            server.unfit = true;
+        }
+        let part = part?;
+        if let Some(found) = part.total.filter(|total| *total != self.size) {
+            server.unfit = true;
+            return Err(Problem::OtherFile { found, expected: self.size });
+        }
+        self.until = if part.whole { self.size } else { until };
+        Ok(part.stream)
     }
 
     /// Whether a server may be asked.
@@ -280,7 +309,8 @@ impl<'a> RemoteImage<'a> {
         }
         self.away = (self.current != 0).then(Instant::now);
         let next = self.servers.get(self.current).map_or("", |s| s.base.as_str());
-        (self.on_switch)(&Switch { error, next, at });
+        let mut on_switch = self.on_switch.lock().unwrap_or_else(PoisonError::into_inner);
+        on_switch(&Switch { error, next, at });
     }
 
     /// Makes `to` the next byte to give. What is left out within a run, or by a server without ranges, is read.
@@ -316,6 +346,22 @@ impl FrameSource for RemoteImage<'_> {
     fn expect(&mut self, runs: Vec<Range<u64>>) {
         self.runs = runs;
         self.stream = None;
+    }
+
+    fn can_split(&mut self) -> bool {
+        self.at = self.runs.first().map_or(0, |run| run.start);
+        // What is wrong with the server is looked at when it is read from.
+        self.stream = self.open().ok();
+        // One without ranges would send all of the file on each.
+        self.stream.is_some() && self.until < self.size
+    }
+
+    fn split(&mut self, into: usize) -> Vec<&mut dyn FrameSource> {
+        self.others = (0..into).map(|_| self.another()).collect();
+        if let Some(first) = self.others.first_mut() {
+            first.stream = self.stream.take();
+        }
+        self.others.iter_mut().map(|other| other as _).collect()
     }
 
     fn read_frame(

@@ -153,7 +153,13 @@ impl Work<'_> {
         let threads = wanted.workers(self.limits);
         meter.expect(wanted.packed());
         source.expect(wanted.runs());
-        let frames = Frames::new(wanted, source, self.root, self.metadata, meter);
+        let connections = wanted.connections(threads);
+        let sources = if connections > 1 && source.can_split() {
+            source.split(connections)
+        } else {
+            vec![&mut *source as &mut dyn FrameSource]
+        };
+        let frames = Frames::new(wanted, sources, self.root, self.metadata, meter);
         on_threads(threads, || frames.work(flusher))?;
         contents.threads = threads.max(contents.threads);
         contents.fetched += wanted.packed();

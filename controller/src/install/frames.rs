@@ -3,14 +3,15 @@
 //!
 //! There is no queue. Whoever is free takes the next frame under a lock that makes reading sequential,
 //! and does all of its work; so memory is one packed and one unpacked frame a thread, and no more is
-//! read than can be written.
+//! read than can be written. Where many ranges are read, there are a few such connections side by side.
 
 use std::{
     borrow::Cow,
+    ops::Range,
     os::fd::{AsFd as _, BorrowedFd},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -38,7 +39,12 @@ pub(super) struct Frames<'a> {
     wanted: &'a Wanted<'a>,
     root: BorrowedFd<'a>,
     metadata: Metadata,
-    source: Mutex<Reader<'a>>,
+    /// Each thread stays with one of them, and each of them reads a run to its end: files that lie in several frames lie
+    /// in one run, so nobody waits for what another one has not begun.
+    sources: Vec<Mutex<Reader<'a>>>,
+    /// What no source has begun, by its place among the frames.
+    runs: Mutex<std::vec::IntoIter<Range<usize>>>,
+    threads: AtomicUsize,
     chain: Chain,
     again: AtomicU64,
     /// What did not come out of its patch as it should.
@@ -48,12 +54,13 @@ pub(super) struct Frames<'a> {
 
 struct Reader<'a> {
     image: &'a mut dyn FrameSource,
-    next: usize,
+    run: Range<usize>,
 }
 
 /// What one thread keeps from frame to frame, so that memory is asked for once.
 struct Worker<'f, 'a> {
     shared: &'f Frames<'a>,
+    source: &'f Mutex<Reader<'a>>,
     places: Places<'a>,
     packed: Vec<u8>,
     unpacked: Vec<u8>,
@@ -65,7 +72,7 @@ struct Worker<'f, 'a> {
 impl<'a> Frames<'a> {
     pub(super) fn new(
         wanted: &'a Wanted<'a>,
-        image: &'a mut dyn FrameSource,
+        sources: Vec<&'a mut dyn FrameSource>,
         root: BorrowedFd<'a>,
         metadata: Metadata,
         meter: &'a Meter<'a>,
@@ -74,7 +81,12 @@ impl<'a> Frames<'a> {
             wanted,
             root,
             metadata,
-            source: Mutex::new(Reader { image, next: 0 }),
+            sources: sources
+                .into_iter()
+                .map(|image| Mutex::new(Reader { image, run: 0..0 }))
+                .collect(),
+            runs: Mutex::new(wanted.frames_of_runs().into_iter()),
+            threads: AtomicUsize::new(0),
             chain: Chain::default(),
             again: AtomicU64::new(0),
             failed: Mutex::default(),
@@ -116,8 +128,11 @@ impl<'a> Frames<'a> {
         let mut stop = StopOnFailure { chain: &self.chain, done: false };
         let largest = |of: fn(&PlacedFrame) -> u32| self.wanted.largest(of) as usize;
         let zstd = decompressor()?;
+        let number = self.threads.fetch_add(1, Ordering::Relaxed);
+        let Some(source) = self.sources.iter().cycle().nth(number) else { return Ok(()) };
         let mut worker = Worker {
             shared: self,
+            source,
             places: Places::new(self.root),
             packed: Vec::with_capacity(largest(|f| f.frame.packed)),
             unpacked: Vec::with_capacity(largest(|f| f.frame.unpacked)),
@@ -151,19 +166,22 @@ impl Worker<'_, '_> {
     fn read(&mut self) -> Result<Option<(usize, PlacedFrame)>, InstallError> {
         let shared = self.shared;
         let (number, frame, origin) = {
-            let mut reader = shared.source.lock().unwrap_or_else(PoisonError::into_inner);
-            let next = shared.wanted.frames.get(reader.next);
+            let mut reader = self.source.lock().unwrap_or_else(PoisonError::into_inner);
+            if reader.run.is_empty() {
+                let next = shared.runs.lock().unwrap_or_else(PoisonError::into_inner).next();
+                reader.run = next.unwrap_or_default();
+            }
+            let next = reader.run.next().and_then(|next| shared.wanted.frames.get(next));
             let Some((number, frame)) = next.filter(|_| !shared.chain.is_stopped()) else {
                 return Ok(None);
             };
-            reader.next += 1;
             (*number, *frame, reader.image.read_frame(frame, None, &mut self.packed)?)
         };
         if frame.frame.is(&self.packed) {
             return Ok(Some((number, frame)));
         }
         shared.again.fetch_add(1, Ordering::Relaxed);
-        let mut reader = shared.source.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut reader = self.source.lock().unwrap_or_else(PoisonError::into_inner);
         reader.image.read_frame(&frame, Some(origin), &mut self.packed)?;
         drop(reader);
         if frame.frame.is(&self.packed) {

@@ -16,6 +16,8 @@ use super::{
 
 /// What is read along between two frames, as it costs less than another request.
 const GAP: u64 = 64 << 10;
+/// How many requests may be on their way at once. Servers have other machines to serve too.
+const CONNECTIONS: usize = 4;
 
 /// A part of a file's stored bytes, as far as one frame holds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,6 +106,23 @@ impl<'i> Wanted<'i> {
             }
         }
         runs
+    }
+
+    /// How many connections to read by: each takes a run after the other. A few runs are read as quickly by one, as is a
+    /// patch file, which has nothing that is left out.
+    pub(super) fn connections(&self, threads: usize) -> usize {
+        match self.patch {
+            Some(_) => 1,
+            None => CONNECTIONS.min(threads).min(self.runs().len() / 2),
+        }
+    }
+
+    /// The frames of each run, by their place among those that are read.
+    pub(super) fn frames_of_runs(&self) -> Vec<Range<usize>> {
+        let until = |end| self.frames.partition_point(|(_, frame)| frame.packed_offset < end);
+        let mut from = 0;
+        let runs = self.runs().into_iter();
+        runs.map(|run| std::mem::replace(&mut from, until(run.end))..until(run.end)).collect()
     }
 
     /// The entry and its content, if it is a regular file.
@@ -272,6 +291,13 @@ mod tests {
             let taken: Vec<u32> =
                 all_files(&index).into_iter().filter(|n| taken[*n as usize]).collect();
             let wanted = Wanted::only(&index, &taken);
+            let runs = wanted.frames_of_runs();
+            let all: Vec<usize> = runs.iter().cloned().flatten().collect();
+            prop_assert!(all.iter().copied().eq(0..wanted.frames.len()));
+            for (frames, run) in runs.iter().zip(wanted.runs()) {
+                prop_assert!(!frames.is_empty());
+                prop_assert_eq!(wanted.frames[frames.start].1.packed_offset, run.start);
+            }
             for (number, frame) in index.placed_frames().enumerate() {
                 let (start, end) =
                     (frame.unpacked_offset, frame.unpacked_offset + u64::from(frame.frame.unpacked));

@@ -20,6 +20,18 @@ pub trait FrameSource: Send {
         let _ = runs;
     }
 
+    /// Whether runs come quicker side by side.
+    fn can_split(&mut self) -> bool {
+        false
+    }
+
+    /// So many sources of the same file, which know of the runs, to be read from side by side; none if it cannot be
+    /// split.
+    fn split(&mut self, into: usize) -> Vec<&mut dyn FrameSource> {
+        let _ = into;
+        Vec::new()
+    }
+
     /// Fills `packed` with exactly the frame's packed bytes and says where they came from. `avoid` is the
     /// place that gave wrong bytes for this frame before: take another one if there is one.
     fn read_frame(
