@@ -73,6 +73,8 @@ fn run(
 ) -> io::Result<()> {
     let mut running: Option<Running> = None;
     let mut changed = true;
+    // The first look for events is what makes a change of size one: it must not come between drawing and that.
+    event::poll(Duration::ZERO)?;
     loop {
         if let Some(job) = running.as_mut() {
             changed |= listen(job, model);

@@ -30,18 +30,24 @@ fn program(dir: &Path, name: &str, text: &str) -> PathBuf {
     path
 }
 
+/// The main menu, with the last line, which is drawn last.
+fn is_drawn(screen: &str) -> bool {
+    screen.contains("> Build a system") && screen.contains("? help")
+}
+
 #[test]
 fn the_menu_is_walked_searched_and_left_at_80_by_24() {
     let dir = place();
     let tmux = Tmux::start(dir.path(), &format!("{GSE}; echo left with $?; read end"), (80, 24));
-    let screen = tmux.until(|screen| screen.contains("> Build a system"));
+    let screen = tmux.until(is_drawn);
     assert!(screen.contains("Quit") && screen.contains("host: "), "{screen}");
     assert!(screen.lines().all(|line| line.chars().count() <= 80), "{screen}");
     tmux.keys(&["j", "Down"]);
     tmux.until(|screen| screen.contains("> Portage"));
     tmux.keys(&["Enter"]);
-    let screen = tmux.until(|screen| screen.contains("Main menu > Portage"));
-    assert!(screen.contains("> system/portage/make.conf"), "{screen}");
+    tmux.until(|screen| {
+        screen.contains("Main menu > Portage") && screen.contains("> system/portage/make.conf")
+    });
     tmux.keys(&["q", "?"]);
     tmux.until(|screen| screen.contains("PgUp, PgDn"));
     // Right behind an escape, a key would be one with Alt.
@@ -65,7 +71,7 @@ fn a_choice_shows_its_command_line_and_runs_it_inside() {
         &format!("{GSE} -mm -nk --lawful-good=all --local=here"),
         (100, 30),
     );
-    tmux.until(|screen| screen.contains("> Build a system"));
+    tmux.until(is_drawn);
     tmux.keys(&["Enter", "/", "p", "r", "e", "Enter", "Enter"]);
     tmux.until(|screen| {
         screen.contains("$ gse --base=precomp --no-kernel --lawful-good=all --local=here")
@@ -91,7 +97,7 @@ fn a_build_that_runs_shows_its_step_and_is_stopped_after_a_question() {
     let flags =
         "--sdir=scripts --do=wait -g=+gclean --lawful-good=all --enforce=gfund --local=here";
     let tmux = Tmux::start(dir.path(), &format!("{GSE} -mm {flags}"), (100, 30));
-    tmux.until(|screen| screen.contains("> Build a system"));
+    tmux.until(is_drawn);
     tmux.keys(&["Enter", "/", "p", "r", "e", "Enter", "Enter", "Enter"]);
     tmux.until(|screen| screen.lines().any(|line| line == "waiting"));
     tmux.keys(&["q"]);
@@ -108,7 +114,7 @@ fn an_edited_file_is_checked_when_the_editor_ends() {
     let editor = program(dir.path(), "editor", "echo 'tris = 1' >>\"$1\"");
     let command = format!("EDITOR={} VISUAL= {GSE}", editor.display());
     let tmux = Tmux::start(dir.path(), &command, (100, 30));
-    tmux.until(|screen| screen.contains("> Build a system"));
+    tmux.until(is_drawn);
     tmux.keys(&["/", "c", "a", "t", "e", "g", "Enter", "Enter"]);
     tmux.until(|screen| screen.contains("> Build "));
     tmux.keys(&["/", "m", "a", "c", "h", "i", "n", "e", "s", "Enter", "Enter"]);
@@ -132,7 +138,7 @@ fn what_is_no_longer_needed_is_shown_and_removed_after_a_question() {
     }
     gse(&["--withdraw=1", "--dist=here", "--key=key"]);
     let tmux = Tmux::start(dir.path(), &format!("{GSE} -mm --dist=here --key=key"), (100, 30));
-    tmux.until(|screen| screen.contains("> Build a system"));
+    tmux.until(is_drawn);
     tmux.keys(&["/", "r", "e", "l", "e", "a", "s", "e", "s", "Enter", "Enter", "G"]);
     tmux.until(|screen| {
         screen.contains("$ gse --prune --dist=here --key=key && gse --prune --force --dist=here")
@@ -153,7 +159,7 @@ fn the_manual_is_shown_from_the_program_itself() {
     program(dir.path(), "man", "test \"$1\" = -l && grep -h '^.TH' \"$2\"; read key");
     let command = format!("PATH={}:$PATH {GSE}", dir.path().display());
     let tmux = Tmux::start(dir.path(), &command, (80, 24));
-    tmux.until(|screen| screen.contains("> Build a system"));
+    tmux.until(is_drawn);
     tmux.keys(&["/", "m", "a", "n", "u", "a", "l", "Enter", "Enter", "G"]);
     tmux.until(|screen| screen.contains("$ man 8 gse-controller"));
     tmux.keys(&["Enter"]);
@@ -166,7 +172,7 @@ fn the_manual_is_shown_from_the_program_itself() {
 fn a_terminal_that_changes_its_size_is_drawn_again() {
     let dir = place();
     let tmux = Tmux::start(dir.path(), GSE, (80, 24));
-    tmux.until(|screen| screen.contains("> Build a system"));
+    tmux.until(is_drawn);
     tmux.resize((40, 12));
     tmux.until(|screen| screen.contains("> Build a system") && screen.contains("? help"));
     tmux.keys(&["G"]);
@@ -178,7 +184,7 @@ fn no_color_means_no_colours() {
     for (variable, coloured) in [("NO_COLOR=1", false), ("NO_COLOR=", true)] {
         let dir = place();
         let tmux = Tmux::start(dir.path(), &format!("{variable} {GSE}"), (80, 24));
-        tmux.until(|screen| screen.contains("> Build a system"));
+        tmux.until(is_drawn);
         // SGR 36 is cyan (ECMA-48, 8.3.117); crossterm may write it as 38;5;6.
         let screen = tmux.coloured();
         assert_eq!(screen.contains("[36m") || screen.contains("38;5;6m"), coloured, "{screen:?}");
