@@ -223,6 +223,14 @@ impl Machine {
         )))
     }
 
+    /// What its processors are at, as QEMU shows their registers: of a machine that says nothing any more, this tells one that
+    /// waits from one that turns in a circle.
+    pub fn processors(&self) -> Result<String> {
+        let command = json!({ "command-line": "info registers -a" });
+        let shown = self.qmp.execute("human-monitor-command", command)?;
+        Ok(shown.as_str().unwrap_or_default().to_owned())
+    }
+
     /// Whether its hardware watchdog has acted.
     pub fn watchdog_acted(&self) -> bool {
         self.qmp.wait_event(|e| qmp::is(e, "WATCHDOG"), Duration::ZERO).is_some()

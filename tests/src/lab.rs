@@ -10,6 +10,7 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
     sync::OnceLock,
+    thread,
     time::Duration,
 };
 
@@ -94,13 +95,21 @@ pub trait Watch {
 const RESCUE: &str = "This machine could not start: ";
 const PROMPT: &str = "rescue> ";
 
+/// Where the processors of a machine are that was waited for in vain, twice, a moment apart.
+fn processors(machine: &Machine) -> String {
+    let look = || machine.processors().unwrap_or_else(|e| e.to_string());
+    let first = look();
+    thread::sleep(Duration::from_secs(1));
+    format!("\nits processors:\n{first}\nand after a second:\n{}", look())
+}
+
 impl Watch for Machine {
     #[track_caller]
     fn shows(&self, patterns: &[&str]) {
         for pattern in patterns {
             // Without this a machine in rescue would be noticed when it reboots, many minutes later.
             let found = self.console.expect_any(&[pattern, RESCUE], LONG);
-            let (nth, _) = found.unwrap_or_else(|e| panic!("{e}"));
+            let (nth, _) = found.unwrap_or_else(|e| panic!("{e}{}", processors(self)));
             if nth == 1 {
                 // The rest of its message is on the way; if it does not come, what is there is shown.
                 let _ = self.console.expect(PROMPT, Duration::from_secs(20));
@@ -112,13 +121,14 @@ impl Watch for Machine {
     #[track_caller]
     fn rescues(&self, patterns: &[&str]) {
         for pattern in [&[RESCUE], patterns, &[PROMPT]].concat() {
-            self.console.expect(pattern, LONG).unwrap_or_else(|e| panic!("{e}"));
+            let found = self.console.expect(pattern, LONG);
+            found.unwrap_or_else(|e| panic!("{e}{}", processors(self)));
         }
     }
 
     #[track_caller]
     fn ends(&self) -> Exit {
-        self.wait_exit(LONG).unwrap_or_else(|e| panic!("{e}"))
+        self.wait_exit(LONG).unwrap_or_else(|e| panic!("{e}{}", processors(self)))
     }
 
     #[track_caller]
