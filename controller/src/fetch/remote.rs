@@ -78,6 +78,9 @@ struct Server {
     busy: Option<Instant>,
 }
 
+/// Is told of each [`Switch`].
+type OnSwitch<'a> = dyn FnMut(&Switch<'_>) + Send + 'a;
+
 /// An image on one or more servers, read from its start to its end.
 pub struct RemoteImage<'a> {
     client: Client,
@@ -103,7 +106,7 @@ pub struct RemoteImage<'a> {
     fresh: u64,
     /// All bytes that came.
     received: u64,
-    on_switch: Arc<Mutex<dyn FnMut(&Switch<'_>) + Send + 'a>>,
+    on_switch: Arc<Mutex<OnSwitch<'a>>>,
     /// Further connections, where it was split.
     others: Vec<Self>,
 }
