@@ -47,9 +47,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let digest = installed.as_ref().map(|(_, _, digest)| *digest);
     let file = index.patches.iter().find(|file| Some(file.index) == digest);
     let folder = release.image.path.rsplit_once('/').map_or("", |(folder, _)| folder);
-    let mut patches = file.map(|file| {
-        remote(&format!("{folder}/{}", PatchFile::name(&file.version)), file.size())
-    });
+    let mut patches = file
+        .map(|file| remote(&format!("{folder}/{}", PatchFile::name(&file.version)), file.size()));
     let patch = match (file, seeds.first(), &mut patches) {
         (Some(file), Some(seed), Some(source)) => Some(Patch::open(file, &index, seed, source)?),
         _ => None,
@@ -58,10 +57,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("{}", plan.costs());
     let root = File::open(target)?;
     let mut image = remote(&release.image.path, release.image.size);
-    let sources = FrameSources {
-        patch: patches.as_mut().map(|source| source as _),
-        image: Some(&mut image),
-    };
+    let sources =
+        FrameSources { patch: patches.as_mut().map(|source| source as _), image: Some(&mut image) };
     let report = make(&plan, sources, root.as_fd(), &|_, _| {}, &Limits::default())?;
     fetched += image.received() + patches.map_or(0, |patches| patches.received());
     println!("{report:#?}");
