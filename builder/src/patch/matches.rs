@@ -16,12 +16,6 @@ const BETTER: usize = 4;
 /// Where so many bytes are the same as where the last match goes on, nothing better is looked for.
 const ENOUGH: usize = 32;
 
-/// Of an old content that is larger than this …
-const LARGE: usize = 1 << 20;
-/// … only each so many-th place is in the table, which is then a quarter as large and four times as quick to make. Matches of
-/// [`WINDOW`] + 3 bytes have one of them, and are found from there to both sides.
-const STEP: usize = 4;
-
 /// Where bytes of the new content come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Copy {
@@ -136,7 +130,7 @@ impl Pair<'_> {
     }
 }
 
-/// The windows of a content, by their hash.
+/// All windows of a content, by their hash.
 struct Places {
     /// By hash: where its places start. There is one more at the end.
     starts: Vec<u32>,
@@ -147,13 +141,12 @@ struct Places {
 
 impl Places {
     fn new(bytes: &[u8]) -> Self {
-        let step = if bytes.len() > LARGE { STEP } else { 1 };
-        let count = (bytes.len() + 1).saturating_sub(WINDOW).div_ceil(step);
+        let count = (bytes.len() + 1).saturating_sub(WINDOW);
         let bits = count.next_power_of_two().trailing_zeros().clamp(8, 22);
         let shift = u64::BITS - bits;
         // Counted two places on, summed, and filled one place on: what is left are the starts.
         let mut starts = vec![0_u32; (1 << bits) + 2];
-        for window in bytes.windows(WINDOW).step_by(step) {
+        for window in bytes.windows(WINDOW) {
             if let Some(count) = starts.get_mut(hash(window, shift) + 2) {
                 *count += 1;
             }
@@ -164,7 +157,7 @@ impl Places {
             *start = sum;
         }
         let mut places = vec![0_u32; count];
-        for (at, window) in (0..).zip(bytes.windows(WINDOW)).step_by(step) {
+        for (at, window) in (0..).zip(bytes.windows(WINDOW)) {
             let Some(next) = starts.get_mut(hash(window, shift) + 1) else { continue };
             if let Some(place) = places.get_mut(*next as usize) {
                 *place = at;

@@ -96,7 +96,8 @@ fn update(number: usize, lab: &Lab, machine: &Machine, new: &Index) {
     let seeds = [Seed::new(&old, &machine.index)];
     let file = &new.patches[0];
     let (mut image, mut patches) = (remote(image, new.packed_size()), remote(patches, file.size()));
-    let patch = (number % 3 == 0).then(|| Patch::open(file, new, &seeds[0], &mut patches).unwrap());
+    let patch =
+        number.is_multiple_of(3).then(|| Patch::open(file, new, &seeds[0], &mut patches).unwrap());
     let seeds = if number % 3 == 2 { &[] } else { &seeds[..] };
     let plan = Plan::new(new, seeds, patch.as_ref()).unwrap();
     let sources = FrameSources { patch: Some(&mut patches), image: Some(&mut image) };
