@@ -1,7 +1,7 @@
 //! What of an old content is in a new one, changed a little: bsdiff's question
 //! (<https://www.daemonology.net/papers/bsdiff.pdf>), answered with a table of hashes instead of sorted suffixes. Pure.
 //!
-//! Sorting suffixes, and searching among them, took two thirds of the time that patches took. What that finds and this does
+//! Sorting suffixes, and searching among them, took much of the time that patches took. What that finds and this does
 //! not is not worth a byte in a hundred: of all places in the old content that have the same eight bytes, those nearest to
 //! where the last match goes on are looked at.
 
