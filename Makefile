@@ -86,9 +86,10 @@ compile:
 bench: build ## Measure beside dracut, tar and others; results go into docs/benchmarks.md (PARTS="boot …", RUNS=3)
 	@scripts/deps bench
 	cargo build --locked --release -p gse-tests --bin gse-bench
-	cargo build --locked --profile tiny -p gse-controller --example install --example clone
+	cargo build --locked --profile tiny -p gse-controller --example install --example clone --example update
 	@install -m 755 $(BUILT)/tiny/examples/install $(BIN)/gse-install
 	@install -m 755 $(BUILT)/tiny/examples/clone $(BIN)/gse-clone
+	@install -m 755 $(BUILT)/tiny/examples/update $(BIN)/gse-update
 	GSE_BIN_DIR=$(BIN) $(BUILT)/release/gse-bench $(if $(RUNS),--runs $(RUNS)) $(PARTS)
 
 fmt: ## Format the Rust code

@@ -109,7 +109,7 @@ fn a_proxy_that_is_no_url_is_refused() {
 #[test]
 fn what_was_packed_on_the_way_is_passed_over() {
     let file = vec![7; 100_000];
-    let packs = Server::new(&[("file", &file)], |_: &Request| Answer::Packed);
+    let packs = Server::new(&[("file", &file)], |_: &Request| Answer::Gzip);
     let client = Client::new(None, Patience::default()).unwrap();
     let error = client.get_small(&format!("{}file", packs.url()), 200_000).unwrap_err();
     assert!(matches!(&error.problem, Problem::Encoded(coding) if coding == "gzip"), "{error}");

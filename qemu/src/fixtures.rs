@@ -59,6 +59,17 @@ pub fn large_tree() -> Result<PathBuf> {
     script("fixture-tree", "large")
 }
 
+/// A Debian as it was released, and the same with its security updates and a new kernel: 2.1 GB each, for measurements.
+pub fn pair() -> Result<(PathBuf, PathBuf)> {
+    let script = repository().join("scripts/fixture-pair");
+    let mut command = process::command(&script);
+    command.stdin(Stdio::null());
+    let text = process::output(command)?;
+    let mut lines = text.lines().map(PathBuf::from);
+    let pair = lines.next().zip(lines.next());
+    pair.ok_or_else(|| Error::Impossible(format!("{} did not name two trees", script.display())))
+}
+
 /// A stand-in for Gentoo's stage3 and a mirror that has it, made if it is not in the cache.
 pub fn stage3() -> Result<PathBuf> {
     script("fixture-stage3", "gentoo")

@@ -7,6 +7,7 @@ pub mod image;
 pub mod lab;
 pub mod liar;
 pub mod mirror;
+pub mod netns;
 pub mod nfs;
 pub mod scenario;
 pub mod small;

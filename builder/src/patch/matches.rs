@@ -1,7 +1,7 @@
 //! What of an old content is in a new one, changed a little: bsdiff's question
 //! (<https://www.daemonology.net/papers/bsdiff.pdf>), answered with a table of hashes instead of sorted suffixes. Pure.
 //!
-//! Sorting suffixes, and searching among them, took two thirds of the time that patches took. What that finds and this does
+//! Sorting suffixes, and searching among them, took much of the time that patches took. What that finds and this does
 //! not is not worth a byte in a hundred: of all places in the old content that have the same eight bytes, those nearest to
 //! where the last match goes on are looked at.
 
@@ -12,7 +12,7 @@ const WINDOW: usize = 8;
 /// How many places with the same hash are looked at.
 const PLACES: usize = 24;
 /// A match elsewhere has to have so many more bytes than are the same where the last one goes on: its step costs as much.
-const BETTER: usize = 8;
+const BETTER: usize = 4;
 /// Where so many bytes are the same as where the last match goes on, nothing better is looked for.
 const ENOUGH: usize = 32;
 

@@ -4,6 +4,7 @@ use std::{
     collections::HashMap,
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
+    process::{Command, Stdio},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -28,10 +29,16 @@ pub enum Answer {
     Busy(u32),
     /// The whole file, whatever range was asked for.
     IgnoreRange,
-    /// What was asked for, and a word that it is packed.
-    Packed,
     /// The right bytes under a `Content-Range` that is one byte off.
     WrongRange,
+    /// So many bytes more than were asked for, under a `Content-Range` that does not tell.
+    More(usize),
+    /// So many bytes fewer, under a `Content-Range` that does not tell.
+    Fewer(usize),
+    /// A range that starts so many bytes before the one that was asked for, and says so.
+    Overlap(usize),
+    /// The file packed by gzip, whatever the client said that it accepts.
+    Gzip,
     /// The file with a bit flipped at this offset.
     Flip(usize),
     /// Another file instead.
@@ -177,10 +184,21 @@ impl Shared {
             }
             let from = match answer {
                 Answer::IgnoreRange => None,
+                Answer::Overlap(by) => request.from.map(|from| from.saturating_sub(by)),
                 _ => request.from,
             };
             let end = from.and(request.last).map_or(file.len(), |last| file.len().min(last + 1));
-            let body = &file[from.unwrap_or(0)..end];
+            let mut body = file[from.unwrap_or(0)..end].to_vec();
+            let mut encoding = "";
+            match answer {
+                Answer::More(by) => body.extend(std::iter::repeat_n(0, by)),
+                Answer::Fewer(by) => body.truncate(body.len().saturating_sub(by)),
+                Answer::Gzip => {
+                    body = gzip(&body);
+                    encoding = "Content-Encoding: gzip\r\n";
+                }
+                _ => {}
+            }
             let mut head = match from {
                 None => "HTTP/1.1 200 OK\r\n".to_owned(),
                 Some(from) => {
@@ -192,10 +210,8 @@ impl Shared {
                     )
                 }
             };
-            if let Answer::Packed = answer {
-                head += "Content-Encoding: gzip\r\n";
-            }
-            head += &format!("Content-Length: {}\r\nETag: \"{}\"\r\n\r\n", body.len(), file.len());
+            let (length, etag) = (body.len(), file.len());
+            head += &format!("{encoding}Content-Length: {length}\r\nETag: \"{etag}\"\r\n\r\n");
             match &answer {
                 Answer::Hang => return wait_for_end(&mut read),
                 Answer::Status(code) => write.write_all(&status(*code))?,
@@ -220,7 +236,7 @@ impl Shared {
                 }
                 _ => {
                     write.write_all(head.as_bytes())?;
-                    write.write_all(body)?;
+                    write.write_all(&body)?;
                 }
             }
             write.flush()?;
@@ -258,6 +274,17 @@ impl Shared {
         log.push(request.clone());
         Ok(Some(request))
     }
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut gzip = Command::new("gzip");
+    let mut gzip = gzip.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut input = gzip.stdin.take().unwrap();
+    let bytes = bytes.to_vec();
+    let writing = thread::spawn(move || input.write_all(&bytes));
+    let packed = gzip.wait_with_output().unwrap().stdout;
+    writing.join().unwrap().unwrap();
+    packed
 }
 
 fn status(code: u16) -> Vec<u8> {

@@ -13,8 +13,10 @@ mod host;
 mod initramfs;
 mod install;
 mod measure;
+mod room;
 mod scratch;
 mod table;
+mod update;
 
 use std::path::PathBuf;
 
@@ -53,6 +55,10 @@ enum Part {
     Install,
     /// A clone of an installed system
     Clone,
+    /// An update to a newer version
+    Update,
+    /// Thirty machines that install at once
+    Room,
     /// The controller's size
     Binary,
 }
@@ -65,6 +71,8 @@ impl Part {
             Self::Archive => archive::measure(scratch, runs),
             Self::Install => install::measure(scratch, runs),
             Self::Clone => clone::measure(scratch, runs),
+            Self::Update => update::measure(scratch, runs),
+            Self::Room => room::measure(scratch),
             Self::Binary => binary::measure(),
         }
     }

@@ -1,0 +1,175 @@
+//! A room of machines and what they are connected to, out of network namespaces.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::{
+    ffi::OsStr,
+    fs::{self, File},
+    net::{Ipv4Addr, TcpStream},
+    os::fd::AsRawFd as _,
+    path::Path,
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use gse_qemu::{
+    fixtures::repository,
+    process::{self, Child},
+};
+use nix::sched::{CloneFlags, setns, unshare};
+
+/// A network namespace. It has no name: it goes with the last process or file that is in it, so nothing
+/// is left behind, however a test ends.
+#[derive(Debug)]
+pub struct Host(File);
+
+impl Host {
+    /// One with nothing but its own loopback.
+    pub fn alone() -> Self {
+        let made = thread::spawn(|| {
+            unshare(CloneFlags::CLONE_NEWNET).unwrap();
+            File::open("/proc/thread-self/ns/net").unwrap()
+        });
+        let host = Self(made.join().unwrap());
+        host.ip("link set lo up");
+        host
+    }
+
+    fn path(&self) -> String {
+        format!("/proc/{}/fd/{}", std::process::id(), self.0.as_raw_fd())
+    }
+
+    /// Does `work` in a thread that is in this namespace; so are the threads that it starts.
+    pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        thread::scope(|scope| {
+            let inside = scope.spawn(|| {
+                setns(&self.0, CloneFlags::CLONE_NEWNET).unwrap();
+                work()
+            });
+            match inside.join() {
+                Ok(value) => value,
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        })
+    }
+
+    /// A command whose process is in this namespace, and is killed when this one ends.
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = process::command("nsenter");
+        command.arg(self.enter()).arg("--").arg(program);
+        command
+    }
+
+    /// The argument of `nsenter` that leads here.
+    pub fn enter(&self) -> String {
+        format!("--net={}", self.path())
+    }
+
+    /// `ip WORDS…` on this host, and what it prints.
+    pub fn ip(&self, words: &str) -> String {
+        self.output("ip", words)
+    }
+
+    /// Runs a program with some words on this host, and gives what it prints.
+    pub fn output(&self, program: &str, words: &str) -> String {
+        let mut command = self.command(program);
+        command.args(words.split(' '));
+        process::output(command).unwrap_or_else(|e| panic!("{program} {words}: {e}"))
+    }
+
+    /// How many bytes this card has sent, all headers included.
+    pub fn sent(&self, card: &str) -> u64 {
+        let text = self.ip(&format!("-j -s link show {card}"));
+        let links: serde_json::Value = serde_json::from_str(&text).unwrap();
+        links.pointer("/0/stats64/tx/bytes").and_then(serde_json::Value::as_u64).unwrap()
+    }
+}
+
+/// Machines on a switch, which is a host too, where a cache can be; and a server behind its uplink.
+#[derive(Debug)]
+pub struct Room {
+    /// It has a card `uplink`.
+    pub server: Host,
+    /// Where the machines are connected.
+    pub switch: Host,
+    /// Each can reach the switch and the server.
+    pub machines: Vec<Host>,
+}
+
+impl Room {
+    /// The switch's address in the room.
+    pub const SWITCH: Ipv4Addr = Ipv4Addr::new(10, 78, 0, 1);
+    /// The server's address.
+    pub const SERVER: Ipv4Addr = Ipv4Addr::new(10, 79, 0, 1);
+
+    /// A room of so many machines, at most 200.
+    pub fn new(machines: usize) -> Self {
+        let (server, switch) = (Host::alone(), Host::alone());
+        switch.ip("link add room type bridge");
+        switch.ip(&format!("addr add {}/24 dev room", Self::SWITCH));
+        switch.ip("link set room up");
+        server.ip(&format!("link add uplink type veth peer name wan netns {}", switch.path()));
+        server.ip(&format!("addr add {}/24 dev uplink", Self::SERVER));
+        server.ip("link set uplink up");
+        switch.ip("addr add 10.79.0.2/24 dev wan");
+        switch.ip("link set wan up");
+        server.ip("route add 10.78.0.0/24 via 10.79.0.2");
+        switch.run(|| fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap());
+        let connect = |number| {
+            let machine = Host::alone();
+            let port = format!("port{number}");
+            let there = machine.path();
+            switch.ip(&format!("link add {port} type veth peer name card netns {there}"));
+            switch.ip(&format!("link set {port} master room up"));
+            machine.ip(&format!("addr add 10.78.0.{}/24 dev card", number + 10));
+            machine.ip("link set card up");
+            machine.ip(&format!("route add default via {}", Self::SWITCH));
+            machine
+        };
+        let machines = (0..machines).map(connect).collect();
+        Self { server, switch, machines }
+    }
+
+    /// Lets the server send at most so many megabits in a second.
+    pub fn limit(&self, megabits: u32) {
+        let rate = format!("rate {megabits}mbit burst 128kb latency 100ms");
+        self.server.output("tc", &format!("qdisc add dev uplink root tbf {rate}"));
+    }
+}
+
+/// What the documented configuration of a cache calls the server, and where the cache listens and keeps its files.
+const ORIGIN: &str = "gse.example:8080";
+const FILES: &str = "/var/cache/nginx/gse";
+/// Where the cache listens.
+pub const CACHE_PORT: u16 = 8080;
+
+/// nginx on a room's switch as `docs/room-cache/nginx.conf` sets it up, for the server at `origin` (`HOST:PORT`). It listens
+/// when this returns. `work` is an empty directory.
+pub fn nginx(room: &Room, work: &Path, origin: &str) -> Child {
+    let documented = repository().join("docs/room-cache/nginx.conf");
+    let part = fs::read_to_string(documented).unwrap();
+    assert!(part.contains(ORIGIN) && part.contains(FILES), "{part}");
+    let files = work.join("files");
+    fs::create_dir(&files).unwrap();
+    let part = part.replace(ORIGIN, origin).replace(FILES, files.to_str().unwrap());
+    fs::write(work.join("part.conf"), part).unwrap();
+    let (whole, work) = (work.join("nginx.conf"), work.display());
+    // What Debian's own has around it, but for where files lie.
+    let text = format!(
+        "daemon off; master_process off; error_log stderr; pid {work}/pid; events {{}} http {{ access_log off;\n\
+         client_body_temp_path {work}/body; proxy_temp_path {work}/proxy; fastcgi_temp_path {work}/fastcgi;\n\
+         uwsgi_temp_path {work}/uwsgi; scgi_temp_path {work}/scgi; include {work}/part.conf; }}\n"
+    );
+    fs::write(&whole, text).unwrap();
+    let mut command = room.switch.command("nginx");
+    command.args(["-e", "stderr", "-c"]).arg(&whole).stdin(Stdio::null());
+    let mut child = process::spawn(command).unwrap();
+    let end = Instant::now() + Duration::from_secs(60);
+    room.switch.run(|| {
+        while let Err(error) = TcpStream::connect((Ipv4Addr::LOCALHOST, CACHE_PORT)) {
+            let ended = child.wait_timeout(Duration::from_millis(10)).unwrap();
+            assert!(ended.is_none() && Instant::now() < end, "nginx: {error}, {ended:?}");
+        }
+    });
+    child
+}
