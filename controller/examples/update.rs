@@ -23,7 +23,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let start = Instant::now();
     let keys = Keys(vec![fs::read_to_string(key)?.parse()?]);
     let client = Client::new(None, Patience::default())?;
-    let sources = Sources { servers: vec![url.clone()], keys: keys.clone(), tls_roots: None };
+    let sources =
+        Sources { servers: vec![url.clone()], keys: keys.clone(), tls_roots: None, proxy: None };
     let chosen = choose(&client, &sources)?;
     let release = &chosen.release;
     let path = format!("{url}{}", release.index.path);

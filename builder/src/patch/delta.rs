@@ -1,8 +1,9 @@
-//! The patches themselves: matches, written as pieces. Pure.
+//! The patches themselves: bsdiff's matches, written as pieces. Pure.
 
+use std::convert::Infallible;
+
+use bidiff::{DiffParams, Match};
 use gse_protocol::patch::{MAX_PIECE, Step, write_number};
-
-use super::matches::{Copy, matches};
 
 /// A piece's bytes, and how many bytes of the new content it makes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,9 +14,29 @@ pub(super) struct Delta {
     pub(super) bytes: Vec<u8>,
 }
 
+/// Where bytes of the new content come from.
+struct Copy {
+    /// In the old content.
+    from: usize,
+    /// So many bytes of it, with something added to each.
+    add: usize,
+    /// So many new bytes after them.
+    insert: usize,
+}
+
 /// The pieces that make `new` out of `old`, which starts `offset` bytes into the base.
 pub(super) fn deltas(old: &[u8], offset: u64, new: &[u8]) -> Vec<Delta> {
-    let mut copies = matches(old, new).into_iter();
+    let mut copies = Vec::new();
+    // bidiff does not take an empty content.
+    if !old.is_empty() && !new.is_empty() {
+        let matched = |m: Match| {
+            let insert = m.copy_end - m.copy_start();
+            copies.push(Copy { from: m.add_old_start, add: m.add_length, insert });
+            Ok::<_, Infallible>(())
+        };
+        let Ok(()) = bidiff::diff(old, new, &DiffParams::default(), matched);
+    }
+    let mut copies = copies.into_iter().peekable();
     let mut rest: Option<Copy> = None;
     let pieces = new.chunks(MAX_PIECE as usize).map(|chunk| {
         let mut left = chunk.len();

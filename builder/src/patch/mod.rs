@@ -8,7 +8,6 @@ mod base;
 mod compare;
 mod delta;
 mod image;
-mod matches;
 mod pack;
 mod sketch;
 

@@ -34,7 +34,8 @@ use crate::progress::Progress;
 
 /// How many bytes of files the pieces of one frame make: with their steps, they are at most half as many again.
 const MADE: u64 = MAX_FRAME as u64 / 3 * 2;
-/// The largest part of a base that is looked at for one frame: more of it finds next to nothing more.
+/// The largest part of a base that is looked at for one frame: more of it finds next to nothing more, and sorting its
+/// suffixes takes five times as much memory.
 const BASE: u64 = 16 << 20;
 /// Files below this are not looked for by their content.
 const SKETCHED: u64 = 16 << 10;
