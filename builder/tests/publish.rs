@@ -178,7 +178,7 @@ fn every_mistake_of_every_file_is_told_at_once() {
     assert_eq!(found.len(), 5, "{found:#?}");
     assert_eq!(
         found[0],
-        "controller/boot.toml:3: unknown field `ask_timout`, expected one of `policy`, `mode`, `ask_timeout`, `ask_default` (did you mean `ask_timeout`?)"
+        "controller/boot.toml:3: unknown field `ask_timout`, expected one of `policy`, `mode`, `ask_timeout`, `ask_default`, `window`, `when_busy`, `spread`, `background` (did you mean `ask_timeout`?)"
     );
     assert_eq!(
         found[1],

@@ -70,7 +70,7 @@ fn every_setting_can_be_switched_on() {
 fn what_is_shown_as_a_default_is_one() {
     let text = switched_on(&read("controller/boot.toml"));
     // What is not there by default.
-    let examples = ["password = ", "token = ", "boot_order = "];
+    let examples = ["password = ", "token = ", "boot_order = ", "window = "];
     let without: String = text
         .lines()
         .filter(|line| !examples.iter().any(|key| line.starts_with(key)))
