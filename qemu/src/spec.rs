@@ -177,6 +177,8 @@ impl Spec {
         out.add("-action", if self.reboots { "reboot=reset" } else { "reboot=shutdown" });
         if self.watchdog {
             out.add("-device", json!({ "driver": "i6300esb" }).to_string());
+            // The chipset has one too, which would never reset anything by default.
+            out.add("-global", "ICH9-LPC.noreboot=off");
             out.add("-action", "watchdog=reset");
         }
         if let Some(time) = &self.clock {

@@ -3,7 +3,7 @@
 //! Each test has a lab of its own: making one takes a second or two, and a test may so publish and break what it
 //! likes. A test runs one machine at a time, so there are never more of them than test threads,
 //! which are as many as processors.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::{
     fs,
@@ -84,6 +84,8 @@ pub fn copy(from: &Path, to: &Path) {
 pub trait Watch {
     /// Waits for each of these, in this order; the machine does not end in rescue in the meantime.
     fn shows(&self, patterns: &[&str]);
+    /// Waits until each of these was shown, in whatever order; likewise.
+    fn shows_in_any_order(&self, patterns: &[&str]);
     /// Waits until the machine is in rescue, which says these, in this order, and asks what to do.
     fn rescues(&self, patterns: &[&str]);
     /// Waits until the machine has ended by itself, and says how.
@@ -107,14 +109,24 @@ impl Watch for Machine {
     #[track_caller]
     fn shows(&self, patterns: &[&str]) {
         for pattern in patterns {
+            self.shows_in_any_order(&[pattern]);
+        }
+    }
+
+    #[track_caller]
+    fn shows_in_any_order(&self, patterns: &[&str]) {
+        let mut missing = patterns.to_vec();
+        while !missing.is_empty() {
             // Without this a machine in rescue would be noticed when it reboots, many minutes later.
-            let found = self.console.expect_any(&[pattern, RESCUE], LONG);
+            let wanted = [&missing[..], &[RESCUE]].concat();
+            let found = self.console.expect_any(&wanted, LONG);
             let (nth, _) = found.unwrap_or_else(|e| panic!("{e}{}", processors(self)));
-            if nth == 1 {
+            if nth == missing.len() {
                 // The rest of its message is on the way; if it does not come, what is there is shown.
                 let _ = self.console.expect(PROMPT, Duration::from_secs(20));
-                panic!("rescue before {pattern:?}; the last lines:\n{}", self.console.tail());
+                panic!("rescue before {missing:?}; the last lines:\n{}", self.console.tail());
             }
+            missing.remove(nth);
         }
     }
 

@@ -8,7 +8,7 @@ use gse_tests::{
 
 fn log_in(lab: &Lab, disk: &Disk) -> Machine {
     let machine = lab.machine().disk(disk.clone()).start().unwrap();
-    machine.shows(&["gse: this system is up", "lab-677365 login: "]);
+    machine.shows_in_any_order(&["gse: this system is up", "lab-677365 login: "]);
     machine.console.send_line("root").unwrap();
     machine.shows(&["Password: "]);
     machine.console.send_line("gse").unwrap();
