@@ -1,7 +1,4 @@
 //! Proxies, and whoever packs things on the way: with real sockets.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod common;
 
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _, copy},
@@ -11,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use common::server::{self, Answer, Request, Server};
+use crate::common::server::{self, Answer, Request, Server};
 use gse_controller::fetch::{Client, Patience, Problem, RemoteImage, Retry, RootsError};
 use rustls::crypto::ring;
 
