@@ -5,6 +5,7 @@ mod common;
 
 use std::{
     fs,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     process::Command,
     sync::{
@@ -427,6 +428,29 @@ fn what_a_next_start_would_not_give_up_is_not_written_over() {
     assert_eq!(machine.fetch().unwrap(), WAITS);
     assert_eq!((machine.label(1).as_str(), machine.label(2).as_str()), ("SYSFS", "INCOMING"));
     assert_eq!(BootReport::load(&machine.info()).unwrap().backup, None);
+}
+
+/// Whether somebody waits for a lock on this file: proc_locks(5).
+fn is_awaited(file: &fs::File) -> bool {
+    let inode = format!(":{} ", file.metadata().unwrap().ino());
+    let locks = fs::read_to_string("/proc/locks").unwrap();
+    locks.lines().any(|lock| lock.contains("-> FLOCK") && lock.contains(&inode))
+}
+
+#[test]
+fn the_service_waits_for_a_person_who_looks_at_the_plan() {
+    let machine = Machine::new(EXT4, right);
+    machine.configure("[update]\nbackground = false\n");
+    let person = fs::File::create(machine.info().join("update.lock")).unwrap();
+    flock(&person, FlockOperation::LockExclusive).unwrap();
+    let place = Place { info: machine.info(), root: machine.root() };
+    let service = thread::spawn(move || update::serve(&place, &Arc::new(Log::aside())));
+    while !is_awaited(&person) {
+        assert!(!service.is_finished(), "{:?}", service.join());
+        thread::yield_now();
+    }
+    drop(person);
+    service.join().unwrap().unwrap();
 }
 
 #[test]

@@ -11,7 +11,10 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use gse_protocol::config::{Bundle, drives::Role as PartitionRole};
-use rustix::fs::{FlockOperation, flock};
+use rustix::{
+    fs::{FlockOperation, flock},
+    io::{Errno, retry_on_intr},
+};
 use serde::Serialize;
 
 use super::{
@@ -103,6 +106,15 @@ pub struct Planned {
 /// In [`RUN_DIR`]: who works beside the system holds a lock on it.
 const LOCK: &str = "update.lock";
 
+/// What to do where somebody else works beside the system already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Busy {
+    /// Fail: a person is told at once.
+    Fail,
+    /// Wait until that is done: a service has time.
+    Wait,
+}
+
 /// The machine of a running system.
 pub struct Beside {
     info: PathBuf,
@@ -118,15 +130,23 @@ impl Beside {
     /// Looks at what the controller left in `place`. From here on, what this thread mounts is seen by nobody else.
     ///
     /// # Errors
-    /// The controller did not start this system, or it runs from memory.
-    pub fn new(place: &Place, loops: Loops, log: Arc<Log>) -> Result<Self> {
+    /// The controller did not start this system, it runs from memory, or somebody else is at work and `busy` says to fail.
+    pub fn new(place: &Place, loops: Loops, log: Arc<Log>, busy: Busy) -> Result<Self> {
         let report = BootReport::load(&place.info)?;
         if report.filesystem.is_none() {
             bail!("this system runs from memory: each start fetches the newest release");
         }
         let lock = File::create(place.info.join(LOCK)).context("making a lock")?;
-        flock(&lock, FlockOperation::NonBlockingLockExclusive)
-            .context("an update is being fetched or planned at this moment")?;
+        let turn = match busy {
+            Busy::Fail => FlockOperation::NonBlockingLockExclusive,
+            Busy::Wait => FlockOperation::LockExclusive,
+        };
+        match retry_on_intr(|| flock(&lock, turn)) {
+            Err(Errno::WOULDBLOCK) => {
+                bail!("an update is being fetched or planned at this moment: try again in a minute")
+            }
+            taken => taken.context("locking what is beside the system")?,
+        }
         let left = place.info.join(LEFT);
         let config = config::left(&left)?;
         let last = LastServers::load(&left);

@@ -8,7 +8,7 @@ use rustix::process::nice;
 
 use super::boot_report;
 use crate::{
-    boot::beside::{Beside, Planned},
+    boot::beside::{Beside, Busy, Planned},
     clock,
     disk::probe::Loops,
     install::Mib,
@@ -32,7 +32,7 @@ const LEAST: i32 = 19;
 /// Those of [`Beside`], and somebody else than root asks.
 pub fn plan(place: &Place, loops: Loops, log: Arc<Log>) -> Result<Planned> {
     boot_report(place)?;
-    alone(|| Beside::new(place, loops, log)?.plan())
+    alone(|| Beside::new(place, loops, log, Busy::Fail)?.plan())
 }
 
 /// Fetches the offered release for the next start. `None`: it is there. Else why it is not.
@@ -47,7 +47,7 @@ pub fn fetch(place: &Place, loops: Loops, log: Arc<Log>) -> Result<Option<String
             "the running system has not reported that it is healthy, so nothing is written beside it"
         );
     }
-    alone(|| Beside::new(place, loops, log)?.fetch())
+    alone(|| Beside::new(place, loops, log, Busy::Fail)?.fetch())
 }
 
 /// Works in a thread of its own, with whose end its mounts go. What the system mounts and unmounts meanwhile is not held
@@ -100,7 +100,7 @@ struct Round {
 
 /// Fetches what there is to fetch; `None` if the configuration does not want that.
 fn round(place: &Place, log: &Arc<Log>) -> Result<Option<Round>> {
-    let beside = Beside::new(place, Loops::Ignore, Arc::clone(log))?;
+    let beside = Beside::new(place, Loops::Ignore, Arc::clone(log), Busy::Wait)?;
     let update = &beside.config().boot.update;
     if !update.background || update.policy != Policy::Auto {
         return Ok(None);
