@@ -58,11 +58,11 @@ fixtures:
 # The fixtures come over the network while the compiler is at work. The end-to-end tests run last, so
 # that a failure of something small is seen before.
 #
-# As many machines boot at once as there are processors, so each of them is emulated by one thread: that takes a seventh
-# less time of processors than a thread for each of theirs. Where writes are recorded for power cuts it stays a thread
+# More machines boot at once than there are processors, because each waits for a third of its time; so each of them is
+# emulated by one thread: that takes a seventh less time of processors than a thread for each of theirs. Where writes are recorded for power cuts it stays a thread
 # for each, as their order is what counts.
 ONE_THREAD = tcg,thread=single
-BOOT = GSE_QEMU_ACCEL=$(or $(GSE_QEMU_ACCEL),$(ONE_THREAD)) GSE_BIN_DIR=$(BIN) cargo test --locked -p gse-tests --test boot
+BOOT = GSE_QEMU_ACCEL=$(or $(GSE_QEMU_ACCEL),$(ONE_THREAD)) GSE_BIN_DIR=$(BIN) cargo test --locked -p gse-tests --test boot -- --test-threads=$$(($$(nproc) * 3 / 2))
 END_TO_END = GSE_BIN_DIR=$(BIN) cargo test --locked -p gse-tests --lib --bins --test cuts --test lab --test update
 test: deps ## Run every test, as .ci/run does
 	@$(MAKE) --no-print-directory -j2 --output-sync=none fixtures compile

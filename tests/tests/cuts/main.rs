@@ -36,7 +36,7 @@ use crate::{
 };
 
 /// Cuts of each scenario on each filesystem.
-const CUTS: usize = 40;
+const CUTS: usize = 30;
 
 /// The filesystems of the slots, with the sectors of the disks that they are on.
 const DISKS: [(Filesystem, u32); 3] =
