@@ -1,6 +1,6 @@
 //! The image's index as it is published: whole, and as what makes it out of those of older images.
 
-use std::{fs, io, path::Path};
+use std::{fs, io, path::Path, thread};
 
 use gse_protocol::{
     Index, Sha256, delta, index,
@@ -21,7 +21,7 @@ const MOST: usize = 64;
 pub(super) fn write(
     options: &ArchiveOptions<'_>,
     index: &Index,
-    older: &[Older],
+    mut older: Vec<Older>,
     folder: &str,
     work: &Path,
 ) -> Result<IndexFile, Error> {
@@ -32,16 +32,29 @@ pub(super) fn write(
     write_file(&work.join(INDEX), &bytes)?;
     write_file(&work.join(format!("{INDEX}.minisig")), signature.as_bytes())?;
     let mut file = IndexFile::of(format!("{folder}/{INDEX}"), &bytes, &cbor);
-    for older in older.iter().take(MOST) {
-        let made = delta::make(&cbor, &older.cbor, patch::LEVEL)?;
-        if made.len() <= bytes.len() / PAYS {
-            let name = delta::name(&older.version);
-            write_file(&work.join(&name), &made)?;
-            let content = Sha256::of(&older.cbor);
-            file.since.push(IndexDelta::of(content, format!("{folder}/{name}"), &made));
+    older.truncate(MOST);
+    for some in older.chunks(options.threads.get()) {
+        for (older, made) in some.iter().zip(deltas(&cbor, some)) {
+            let made = made?;
+            if made.len() <= bytes.len() / PAYS {
+                let name = delta::name(&older.version);
+                write_file(&work.join(&name), &made)?;
+                let content = Sha256::of(&older.cbor);
+                file.since.push(IndexDelta::of(content, format!("{folder}/{name}"), &made));
+            }
         }
     }
     Ok(file)
+}
+
+/// What makes an index out of each of the older ones, in a thread each: one takes some seconds.
+fn deltas(cbor: &[u8], older: &[Older]) -> Vec<Result<Vec<u8>, index::Error>> {
+    thread::scope(|scope| {
+        let make = |older| move || delta::make(cbor, older, patch::LEVEL);
+        let making: Vec<_> = older.iter().map(|older| scope.spawn(make(&older.cbor))).collect();
+        let gone = |_| Err(index::Error::Zstd("a thread ended early".to_owned()));
+        making.into_iter().map(|thread| thread.join().unwrap_or_else(gone)).collect()
+    })
 }
 
 /// The index of an image that lies in `folder` of `dist`, and what makes it out of those of the versions that it has

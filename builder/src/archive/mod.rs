@@ -179,7 +179,7 @@ pub fn archive(options: &ArchiveOptions<'_>, progress: &Progress) -> Result<Summ
         serial,
         created: options.created,
         allow_downgrade: options.allow_downgrade,
-        index: index_file::write(options, &index, &older, &folder, work.path())?,
+        index: index_file::write(options, &index, older, &folder, work.path())?,
         image: ImageFile {
             path: format!("{folder}/{IMAGE}"),
             size: written.size,
