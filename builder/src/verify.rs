@@ -2,13 +2,13 @@
 
 use std::{
     fs::{self, File},
-    io,
+    io, iter,
     path::{Path, PathBuf},
 };
 
 use gse_protocol::{
-    Index, Release, Serial, index,
-    release::{self, MAX_RELEASE},
+    Index, Release, Serial, Sha256, index,
+    release::{self, IndexFile, MAX_RELEASE},
     sign::{self, KeyId, Keys, Kind, PublicKey, Signature},
 };
 use serde::Serialize;
@@ -72,8 +72,8 @@ pub enum Error {
         /// What is wrong.
         source: index::Error,
     },
-    /// The release does not point at the index that is there.
-    #[error("{0} is not the index that latest.toml names: its size or SHA-256 is another")]
+    /// The release does not point at the index that is there, or at what makes it.
+    #[error("{0} is not what latest.toml names: its size or SHA-256 is another")]
     OtherIndex(PathBuf),
 }
 
@@ -111,8 +111,7 @@ pub fn verify(file: &Path, key: &PublicKey) -> Result<Verified, Error> {
             let details = format!("{} {}, {index}", release.name, release.version);
             (Kind::Release, release.serial, details)
         }
-        // `--default` adds one with the serial of the release that it makes.
-        name if name.starts_with("index") && name.ends_with(".cbor.zst") => {
+        "index.cbor.zst" => {
             let bytes = read(file, index::MAX_PACKED)?;
             let index = Index::open(&bytes, &text, &keys).map_err(|source| match source {
                 index::Error::Signature(source) => wrong(source),
@@ -150,23 +149,28 @@ pub fn verify(file: &Path, key: &PublicKey) -> Result<Verified, Error> {
     Ok(Verified { kind: kind.to_string(), serial, key: key.id().to_string(), details })
 }
 
-/// Compares the index, if it is there, with what the release says of it.
+/// Compares the index, and what makes it out of older ones, with what the release says, as far as they are there.
 fn check_index(file: &Path, release: &Release) -> Result<&'static str, Error> {
-    let path = file.parent().unwrap_or(Path::new("")).join(&release.index.path);
-    match fs::metadata(&path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok("its index is not here"),
-        Err(e) => return Err(read_error(&path)(e)),
-        Ok(metadata) if metadata.len() != release.index.size => {
+    let IndexFile { path, size, sha256, since, .. } = &release.index;
+    let mut is_here = true;
+    let whole = (path, *size, *sha256);
+    let others = since.iter().map(|delta| (&delta.path, delta.size, delta.sha256));
+    for (number, (path, size, sha256)) in iter::once(whole).chain(others).enumerate() {
+        let path = file.parent().unwrap_or(Path::new("")).join(path);
+        match fs::metadata(&path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                is_here &= number > 0;
+                continue;
+            }
+            Err(e) => return Err(read_error(&path)(e)),
+            Ok(metadata) if metadata.len() != size => return Err(Error::OtherIndex(path)),
+            Ok(_) => {}
+        }
+        if Sha256::of(&read(&path, index::MAX_PACKED)?) != sha256 {
             return Err(Error::OtherIndex(path));
         }
-        Ok(_) => {}
     }
-    let bytes = read(&path, index::MAX_PACKED)?;
-    if gse_protocol::Sha256::of(&bytes) == release.index.sha256 {
-        Ok("its index is the right one")
-    } else {
-        Err(Error::OtherIndex(path))
-    }
+    Ok(if is_here { "its index is the right one" } else { "its index is not here" })
 }
 
 fn signature_error(file: &Path, key: &PublicKey, source: sign::Error) -> Error {

@@ -289,7 +289,7 @@ fn verify_refuses_what_was_changed_cut_or_signed_otherwise() {
         (image.join("index.cbor.zst"), lab.dist.join("images/lab-2/index.cbor.zst"));
     fs::copy(&first, &second).unwrap();
     let error = chain(verify(&release, lab.key.public()).unwrap_err());
-    assert!(error.contains("is not the index that latest.toml names"), "{error}");
+    assert!(error.contains("is not what latest.toml names"), "{error}");
 
     let plain = lab.path("notes.txt");
     fs::write(&plain, "").unwrap();

@@ -6,7 +6,11 @@ mod archive_support;
 use std::{fs, path::Path};
 
 use archive_support::{Lab, fail, gse, run};
-use gse_protocol::{Index, Release};
+use gse::{
+    archive::{ArchiveOptions, archive},
+    progress::Progress,
+};
+use gse_protocol::{Index, Release, Sha256, index::unpack};
 
 /// A lab with two versions, of a system that has Portage's packages and dpkg's.
 fn lab() -> Lab {
@@ -53,7 +57,7 @@ fn release(lab: &Lab) -> (Release, Index) {
         Release::open(text.as_bytes(), &read(Path::new("latest.toml.minisig")), &lab.keys())
             .unwrap();
     let bytes = fs::read(lab.dist.join(&release.index.path)).unwrap();
-    assert_eq!(gse_protocol::Sha256::of(&bytes), release.index.sha256);
+    assert_eq!(Sha256::of(&bytes), release.index.sha256);
     let signature = read(Path::new(&format!("{}.minisig", release.index.path)));
     let index = Index::open(&bytes, &signature, &lab.keys()).unwrap();
     (release, index)
@@ -67,7 +71,8 @@ fn an_older_version_becomes_the_default_with_a_higher_serial_of_its_own() {
     let said = ask(&lab, &["--default=1"]);
     assert_eq!(said, "machines take 1 at their next start, as serial 3\n");
     let (release, index) = release(&lab);
-    assert_eq!((release.version.as_str(), release.serial.0, index.serial.0), ("1", 3, 3));
+    assert_eq!((release.version.as_str(), release.serial.0, index.serial.0), ("1", 3, 1));
+    assert_eq!(release.index.path, "images/lab-1/index.cbor.zst");
     assert_eq!(release.image.path, "images/lab-1/system.tar.zst");
     // What machines check, gse checks.
     ask(&lab, &["--verify=dist/latest.toml"]);
@@ -78,6 +83,66 @@ fn an_older_version_becomes_the_default_with_a_higher_serial_of_its_own() {
         serde_json::from_str(&ask(&lab, &["--releases", "--json"])).unwrap();
     assert_eq!((&list[0]["version"], &list[0]["serial"]), (&"3".into(), &4.into()));
     assert_eq!(list[0]["standing"], "default");
+}
+
+#[test]
+fn a_later_index_is_published_as_what_makes_it_out_of_the_earlier_ones_too() {
+    let lab = Lab::new();
+    for number in 0..300 {
+        fs::write(lab.tree.join(number.to_string()), format!("{number} is no {}", number * 7))
+            .unwrap();
+    }
+    let publish = |version| {
+        let options = ArchiveOptions { patches: 2, ..lab.options(version) };
+        archive(&options, &Progress::silent()).unwrap();
+        release(&lab).0.index
+    };
+    assert_eq!(publish("1").since, []);
+    fs::write(lab.tree.join("new"), "new").unwrap();
+    publish("2");
+    fs::write(lab.tree.join("newer"), "newer").unwrap();
+    let index = publish("3");
+    let whole = fs::read(lab.dist.join(&index.path)).unwrap();
+    let cbor = unpack(&whole, &[]).unwrap();
+    assert_eq!(Sha256::of(&cbor), index.content);
+    assert_eq!(index.since.len(), 2);
+    for (delta, older) in index.since.iter().zip(["2", "1"]) {
+        assert_eq!(delta.path, format!("images/lab-3/from-{older}.index.zst"));
+        let older = fs::read(lab.dist.join(format!("images/lab-{older}/index.cbor.zst"))).unwrap();
+        let older = unpack(&older, &[]).unwrap();
+        assert_eq!(delta.content, Sha256::of(&older));
+        let bytes = fs::read(lab.dist.join(&delta.path)).unwrap();
+        assert_eq!((delta.size, delta.sha256), (bytes.len() as u64, Sha256::of(&bytes)));
+        assert!(delta.size < index.size / 10, "{} of {} bytes", delta.size, index.size);
+        assert!(unpack(&bytes, &older).unwrap() == cbor);
+    }
+    let fetched = |old| {
+        let json = ask(&lab, &["--diff", old, "3", "--json"]);
+        serde_json::from_str::<serde_json::Value>(&json).unwrap()["index"].as_u64().unwrap()
+    };
+    assert_eq!([fetched("2"), fetched("1")], [0, 1].map(|number| index.since[number].size));
+    assert_eq!(fetched("3"), index.size);
+
+    // It is the same for all releases of an image.
+    ask(&lab, &["--default=2"]);
+    ask(&lab, &["--default=3"]);
+    assert_eq!(release(&lab).0.index, index);
+    ask(&lab, &["--verify=dist/latest.toml"]);
+    let delta = lab.dist.join(&index.since[1].path);
+    fs::write(&delta, "damaged").unwrap();
+    let said = fail(gse(&lab.path(".")).args(["--verify=dist/latest.toml", "--pub=key.pub"]), 1);
+    assert!(said.contains("from-1.index.zst is not what latest.toml names"), "{said}");
+    // One that is gone is fetched by nobody.
+    fs::remove_file(&delta).unwrap();
+    ask(&lab, &["--verify=dist/latest.toml"]);
+    ask(&lab, &["--default=2"]);
+    ask(&lab, &["--default=3"]);
+    assert_eq!(release(&lab).0.index.since, [index.since[0].clone()]);
+    // Where another tree is published under the name, it has to be worth it.
+    fs::remove_dir_all(&lab.tree).unwrap();
+    fs::create_dir(&lab.tree).unwrap();
+    fs::write(lab.tree.join("other"), "other").unwrap();
+    assert_eq!(publish("4").since, []);
 }
 
 #[test]

@@ -11,8 +11,8 @@ use gse_controller::{
     install::{FrameSources, Limits, LocalTree, Patch, Plan, Seed, make},
 };
 use gse_protocol::{
-    Index, Sha256, config::Sources, index::MAX_PACKED, patch::PatchFile, sign::Keys,
-    sign::MAX_SIGNATURE,
+    Index, Sha256, config::Sources, index::unpack, patch::PatchFile, release::IndexDelta,
+    sign::Keys,
 };
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -27,25 +27,31 @@ fn main() -> Result<(), Box<dyn Error>> {
         Sources { servers: vec![url.clone()], keys: keys.clone(), tls_roots: None, proxy: None };
     let chosen = choose(&client, &sources)?;
     let release = &chosen.release;
-    let path = format!("{url}{}", release.index.path);
-    let packed = client.get_small(&path, MAX_PACKED)?;
-    let signature = client.get_small(&format!("{path}.minisig"), MAX_SIGNATURE as u64)?;
-    let index = Index::open(&packed, &String::from_utf8(signature)?, &keys)?;
-    let mut fetched = (chosen.bytes.len() + packed.len()) as u64;
-    drop(packed);
-
     let installed = match rest {
         [] => None,
         [source, image] => Some(installed(Path::new(source), Path::new(image), &keys)?),
         _ => return Err("SOURCE goes with IMAGE_DIR, and nothing after it".into()),
     };
+    let older = installed.as_ref().and_then(|(_, _, cbor)| {
+        let content = Sha256::of(cbor);
+        Some((release.index.since.iter().find(|delta| delta.content == content)?, cbor))
+    });
+    let (path, size, cbor) = match &older {
+        Some((IndexDelta { path, size, .. }, cbor)) => (path, *size, cbor.as_slice()),
+        None => (&release.index.path, release.index.size, [].as_slice()),
+    };
+    let packed = client.get_small(&format!("{url}{path}"), size)?;
+    let index = release.read_index(&unpack(&packed, cbor)?)?;
+    let mut fetched = (chosen.bytes.len() + packed.len()) as u64;
+    drop(packed);
+
     let seeds: Vec<Seed<'_>> =
         installed.iter().map(|(tree, index, _)| Seed::new(tree, index)).collect();
     let remote = |path: &str, size| {
         let tell = |switch: &gse_controller::fetch::Switch<'_>| eprintln!("{}", switch.error);
         RemoteImage::new(client.clone(), &chosen.servers, path, size, Retry::default(), tell)
     };
-    let digest = installed.as_ref().map(|(_, _, digest)| *digest);
+    let digest = installed.as_ref().map(|(_, _, cbor)| Sha256::of(cbor));
     let file = index.patches.iter().find(|file| Some(file.index) == digest);
     let folder = release.image.path.rsplit_once('/').map_or("", |(folder, _)| folder);
     let mut patches = file
@@ -68,14 +74,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// What is installed, what it should be, and the digest of that.
+/// What is installed, what it should be, and the CBOR of that.
 fn installed(
     source: &Path,
     image: &Path,
     keys: &Keys,
-) -> Result<(LocalTree, Index, Sha256), Box<dyn Error>> {
+) -> Result<(LocalTree, Index, Vec<u8>), Box<dyn Error>> {
     let packed = fs::read(image.join("index.cbor.zst"))?;
     let signature = fs::read_to_string(image.join("index.cbor.zst.minisig"))?;
     let index = Index::open(&packed, &signature, keys)?;
-    Ok((LocalTree::open(source, &source.join(".gse"))?, index, Sha256::of(&packed)))
+    Ok((LocalTree::open(source, &source.join(".gse"))?, index, unpack(&packed, &[])?))
 }

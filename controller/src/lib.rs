@@ -24,6 +24,7 @@ pub mod files;
 pub mod handover;
 pub mod inside;
 pub mod install;
+mod kept;
 pub mod last_servers;
 pub mod log;
 pub mod mount;

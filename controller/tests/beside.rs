@@ -4,6 +4,7 @@
 mod common;
 
 use std::{
+    collections::HashMap,
     fs,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
@@ -17,7 +18,7 @@ use std::{
 
 use common::{
     disk::run,
-    pack::{self, Image, Signer},
+    pack::{self, Delta, Image, Signer},
     server::{Answer, Request, Server},
     system::install_on,
     tree,
@@ -28,7 +29,7 @@ use gse_controller::{
     disk::{
         mount::root_below,
         probe::Loops,
-        records::{CycleRecord, CycleState, Generation, Life, Published, Records, SlotRecord},
+        records::{CycleRecord, CycleState, Generation, Life, Records, SlotRecord},
     },
     log::Log,
     mount,
@@ -36,9 +37,8 @@ use gse_controller::{
     startup::Verdict,
 };
 use gse_protocol::{
-    Release, Serial, Sha256,
+    Serial,
     config::{self, drives::Filesystem},
-    release::{ImageFile, IndexFile},
     sign::Kind,
 };
 use rustix::fs::{FlockOperation, flock};
@@ -47,13 +47,6 @@ use rustix::fs::{FlockOperation, flock};
 const KINDS: [(Filesystem, u32); 3] =
     [(Filesystem::Ext4, 48), (Filesystem::Btrfs, 128), (Filesystem::Xfs, 304)];
 const EXT4: (Filesystem, u32) = KINDS[0];
-
-/// A release, with what a server has of it.
-struct Published1 {
-    image: Image,
-    index: Vec<u8>,
-    toml: String,
-}
 
 /// A running machine with two slots, and a server.
 struct Machine {
@@ -64,6 +57,15 @@ struct Machine {
     signer: Signer,
     server: Server,
     tree: PathBuf,
+    /// What is installed.
+    first: Image,
+}
+
+fn image(tree: &Path, serial: u64) -> Image {
+    let mut image = pack::pack(tree, 100_000);
+    image.index.serial = Serial(serial);
+    image.index.version = serial.to_string();
+    image
 }
 
 impl Drop for Machine {
@@ -102,6 +104,7 @@ impl Machine {
             device,
             signer: Signer::new(),
             server: Server::new(&[], decide),
+            first: image(&tree, 1),
             tree,
             folder,
         };
@@ -137,18 +140,9 @@ impl Machine {
         if self.filesystem == Filesystem::Btrfs {
             run(Command::new("btrfs").args(["-q", "subvolume", "create"]).arg(&system));
         }
-        let Published1 { image, index, toml } = self.pack(1);
-        install_on(&image, &system);
+        install_on(&self.first, &system);
         let records = Records::create(&self.root()).unwrap();
-        let sign = |kind, bytes: &[u8]| self.signer.sign(kind, 1, bytes);
-        for (which, bytes) in [
-            (Published::ReleaseSignature, sign(Kind::Release, toml.as_bytes()).as_bytes()),
-            (Published::Release, toml.as_bytes()),
-            (Published::IndexSignature, sign(Kind::Index, &index).as_bytes()),
-            (Published::Index, &index),
-        ] {
-            records.set_published(which, bytes).unwrap();
-        }
+        self.first.keep(&self.signer, &records);
         records.set_slot(&SlotRecord::new(Generation(1), true, Default::default())).unwrap();
         let life = Life { state: CycleState::Up, tries: 0, unclean_shutdowns: 0 };
         records.set_cycle(&CycleRecord::new(Serial(1), life, String::new())).unwrap();
@@ -156,47 +150,20 @@ impl Machine {
         run(Command::new("mount").args(["-o", "remount,ro"]).arg(self.root()));
     }
 
-    fn pack(&self, serial: u64) -> Published1 {
-        let mut image = pack::pack(&self.tree, 100_000);
-        image.index.serial = Serial(serial);
-        image.index.version = serial.to_string();
-        let index = image.index.to_bytes(3).unwrap();
-        let release = Release {
-            format: 1,
-            name: "test".to_owned(),
-            version: serial.to_string(),
-            serial: Serial(serial),
-            created: 0,
-            allow_downgrade: false,
-            index: IndexFile {
-                path: "index".to_owned(),
-                size: index.len() as u64,
-                sha256: Sha256::of(&index),
-            },
-            image: ImageFile {
-                path: "image".to_owned(),
-                size: image.tar_zst.len() as u64,
-                installed_size: 1,
-                entries: 1,
-            },
-            kernel: None,
-        };
-        Published1 { image, index, toml: release.to_toml() }
+    /// The tree as an image.
+    fn pack(&self, serial: u64) -> Image {
+        image(&self.tree, serial)
     }
 
     fn publish(&self, serial: u64, change: impl FnOnce(&Path)) {
         change(&self.tree);
-        let Published1 { image, index, toml } = self.pack(serial);
-        let sign = |kind, bytes: &[u8]| self.signer.sign(kind, serial, bytes).into_bytes();
-        for (path, bytes) in [
-            ("latest.toml", toml.as_bytes()),
-            ("latest.toml.minisig", &sign(Kind::Release, toml.as_bytes())),
-            ("index", &index),
-            ("index.minisig", &sign(Kind::Index, &index)),
-            ("image", &image.tar_zst),
-        ] {
-            self.server.put(path, bytes);
-        }
+        self.offer(&self.pack(serial), None);
+    }
+
+    fn offer(&self, image: &Image, delta: Option<Delta>) -> Vec<(&'static str, Vec<u8>)> {
+        let files = image.publish(&self.signer, delta);
+        files.iter().for_each(|(path, bytes)| self.server.put(path, bytes));
+        files
     }
 
     /// What the controller leaves for the system that it starts.
@@ -495,4 +462,93 @@ fn a_server_that_is_busy_or_has_no_image_costs_no_slot() {
     assert_eq!(busy.fetch().unwrap(), WAITS);
     let asked = busy.server.requests().iter().filter(|r| r.path == "index").count();
     assert!(asked > 1 && started.elapsed().as_secs() >= asked as u64 - 1);
+}
+
+/// A machine that is offered version 2 with what makes its index out of the one that it has, and the sizes of what the
+/// server has.
+fn with_delta(
+    decide: impl Fn(&Request) -> Answer + Send + Sync + 'static,
+) -> (Machine, HashMap<&'static str, u64>) {
+    let machine = Machine::new(EXT4, decide);
+    let image = machine.pack(2);
+    let files = machine.offer(&image, Some(image.since(&machine.first)));
+    (machine, files.iter().map(|(path, bytes)| (*path, bytes.len() as u64)).collect())
+}
+
+impl Machine {
+    /// Which of these files a fetch asks for, which has to come out right.
+    fn asks_for(&self, paths: [&str; 2]) -> [bool; 2] {
+        let begin = self.server.requests().len();
+        assert_eq!(self.fetch().unwrap(), WAITS);
+        self.is_in_second();
+        let asked = self.server.requests().split_off(begin);
+        paths.map(|path| asked.iter().any(|request| request.path == path))
+    }
+}
+
+#[test]
+fn an_index_is_made_out_of_the_one_that_the_machine_has() {
+    let (machine, sizes) = with_delta(right);
+    assert!(sizes["delta"] < sizes["index"] / 4, "{sizes:?}");
+    let plan = machine.plan();
+    assert_eq!(plan.index, Some(sizes["delta"]));
+    assert_eq!(plan.costs.unwrap().local.files, 39);
+    assert_eq!(machine.asks_for(["delta", "index"]), [true, false]);
+    // The slot keeps what comes out, from which the next one is made.
+    let second = machine.pack(2);
+    let cbor = machine.second(|top| fs::read(top.join(".gse/index.cbor")).unwrap());
+    assert!(cbor == second.index.to_cbor().unwrap());
+}
+
+#[test]
+fn what_does_not_make_the_index_is_passed_over_and_the_whole_is_fetched() {
+    for answer in [
+        Answer::Status(404),
+        Answer::Flip(100),
+        Answer::CutAfter(100),
+        Answer::Instead(b"not zstd".to_vec()),
+        Answer::Gzip,
+    ] {
+        let given = answer.clone();
+        let (machine, sizes) = with_delta(move |request| match &*request.path {
+            "delta" => given.clone(),
+            _ => Answer::Right,
+        });
+        assert_eq!(machine.plan().index, Some(sizes["index"]), "{answer:?}");
+        assert_eq!(machine.asks_for(["delta", "index"]), [true, true], "{answer:?}");
+    }
+    // One that was signed, and makes another index.
+    let (machine, sizes) = with_delta(right);
+    let (right, mut other) = (machine.pack(2), machine.pack(2));
+    other.index.name = "other".to_owned();
+    machine.offer(&right, Some(other.since(&machine.first)));
+    assert_eq!(machine.plan().index, Some(sizes["index"]));
+    assert_eq!(machine.asks_for(["delta", "index"]), [true, true]);
+}
+
+#[test]
+fn an_index_that_was_damaged_on_disk_makes_nothing() {
+    let (machine, sizes) = with_delta(right);
+    let mount = |how| run(Command::new("mount").args(["-o", how]).arg(machine.root()));
+    mount("remount,rw");
+    let kept = machine.root().join(".gse/index.cbor");
+    let mut bytes = fs::read(&kept).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&kept, bytes).unwrap();
+    mount("remount,ro");
+    assert_eq!(machine.plan().index, Some(sizes["index"]));
+    assert_eq!(machine.asks_for(["delta", "index"]), [false, true]);
+}
+
+#[test]
+fn a_server_that_is_too_busy_for_a_part_is_not_asked_for_the_whole() {
+    let (machine, _) = with_delta(|request| match &*request.path {
+        "delta" => Answer::Busy(3000),
+        _ => Answer::Right,
+    });
+    machine.configure("[update]\nwhen_busy = \"boot\"\n");
+    let error = machine.fetch().unwrap_err();
+    assert!(error.contains("busy"), "{error}");
+    assert!(machine.server.requests().iter().all(|request| request.path != "index"));
 }

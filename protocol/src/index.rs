@@ -5,7 +5,8 @@
 //! long it is and what its SHA-256 is. So a machine never parses the tar: it makes the entries that
 //! the index names and copies their data out of verified frames.
 //!
-//! The file is CBOR (RFC 8949), structs as arrays, in one zstd frame.
+//! The file is CBOR (RFC 8949), structs as arrays, in one zstd frame. Machines keep the CBOR, of which [`crate::delta`]
+//! makes later indices.
 
 use std::{collections::HashMap, io::Read as _};
 
@@ -49,7 +50,7 @@ pub struct Index {
     /// The image's version.
     #[n(2)]
     pub version: String,
-    /// The serial of the release that the image was made for.
+    /// The serial of the release that the image was made for; later ones may name it too.
     #[n(3)]
     pub serial: Serial,
     /// In the tar's order: a directory before what is in it. The first is the root, with path "".
@@ -237,6 +238,14 @@ pub enum Error {
         /// In the trusted comment.
         signed: Serial,
     },
+    /// A release names another one.
+    #[error("the index {why} of version {version}: publish or install that version again")]
+    Other {
+        /// Of the release.
+        version: String,
+        /// How they differ.
+        why: &'static str,
+    },
     /// An entry that must not be.
     #[error("the index has an entry {path:?} that {why}")]
     Entry {
@@ -276,26 +285,28 @@ impl Index {
 
     /// Reads bytes whose signature has been checked.
     pub fn parse(packed: &[u8]) -> Result<Self, Error> {
-        let mut unpacked = Vec::new();
-        zstd::Decoder::new(packed)
-            .and_then(|d| d.take(MAX_UNPACKED + 1).read_to_end(&mut unpacked))
-            .map_err(|e| Error::Zstd(e.to_string()))?;
-        if unpacked.len() as u64 > MAX_UNPACKED {
-            return Err(Error::Zstd(format!("over {MAX_UNPACKED} bytes")));
-        }
-        let mut decoder = minicbor::Decoder::new(&unpacked);
+        Self::read(&unpack(packed, &[])?)
+    }
+
+    /// Reads the CBOR in the file, which has been checked by its digest or its signature.
+    pub fn read(cbor: &[u8]) -> Result<Self, Error> {
+        let mut decoder = minicbor::Decoder::new(cbor);
         let index: Self = decoder.decode().map_err(|e| Error::Cbor(e.to_string()))?;
-        if decoder.position() != unpacked.len() {
+        if decoder.position() != cbor.len() {
             return Err(Error::Cbor("there is something after its end".to_owned()));
         }
         index.check()?;
         Ok(index)
     }
 
+    /// The CBOR in the file.
+    pub fn to_cbor(&self) -> Result<Vec<u8>, Error> {
+        minicbor::to_vec(self).map_err(|e| Error::Cbor(e.to_string()))
+    }
+
     /// The bytes of the file.
     pub fn to_bytes(&self, level: i32) -> Result<Vec<u8>, Error> {
-        let cbor = minicbor::to_vec(self).map_err(|e| Error::Cbor(e.to_string()))?;
-        zstd::encode_all(cbor.as_slice(), level).map_err(|e| Error::Zstd(e.to_string()))
+        pack(&self.to_cbor()?, level)
     }
 
     /// Each frame with its place, in order.
@@ -407,6 +418,27 @@ impl Index {
         }
         Ok(())
     }
+}
+
+/// The CBOR in the file, whose digest or signature has been checked. `older` is that of the index which the file was made
+/// from, if it is one of [`crate::delta`], or else empty: with a wrong one, something else comes out.
+///
+/// # Errors
+/// The file is damaged, or unpacks to more than [`MAX_UNPACKED`] bytes.
+pub fn unpack(packed: &[u8], older: &[u8]) -> Result<Vec<u8>, Error> {
+    let mut cbor = Vec::new();
+    zstd::Decoder::with_ref_prefix(packed, older)
+        .and_then(|d| d.take(MAX_UNPACKED + 1).read_to_end(&mut cbor))
+        .map_err(|e| Error::Zstd(e.to_string()))?;
+    if cbor.len() as u64 > MAX_UNPACKED {
+        return Err(Error::Zstd(format!("over {MAX_UNPACKED} bytes")));
+    }
+    Ok(cbor)
+}
+
+/// The file with this CBOR.
+pub fn pack(cbor: &[u8], level: i32) -> Result<Vec<u8>, Error> {
+    zstd::encode_all(cbor, level).map_err(|e| Error::Zstd(e.to_string()))
 }
 
 /// Each of some frames that follow each other, with its place.

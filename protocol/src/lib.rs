@@ -7,6 +7,7 @@
 //! trusted [`sign::Keys`]; nothing is parsed before the signature over it has been checked.
 
 pub mod config;
+pub mod delta;
 pub mod digest;
 pub mod index;
 pub mod patch;

@@ -30,7 +30,7 @@ pub struct PatchFile {
     /// The older version, after which the file is named.
     #[n(0)]
     pub version: String,
-    /// Of the older version's `index.cbor.zst`, whose entries the table counts.
+    /// Of the CBOR of the older version's index, whose entries the table counts.
     #[n(1)]
     pub index: Sha256,
     /// How many of the frames are the table.

@@ -5,8 +5,9 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Sha256,
+    Index, Sha256,
     config::{self, toml_text},
+    index,
     sign::{self, Keys, Kind, Signature},
 };
 
@@ -78,15 +79,61 @@ pub struct Release {
 #[serde(deny_unknown_fields)]
 pub struct Kernel {
     /// The kernel.
-    pub image: IndexFile,
+    pub image: WholeFile,
     /// The controller's initramfs.
-    pub initramfs: IndexFile,
+    pub initramfs: WholeFile,
 }
 
-/// A file that is fetched whole, such as the index: where it is, relative to `latest.toml`.
+/// A file that is fetched whole: where it is, relative to `latest.toml`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WholeFile {
+    /// Path below the server's root.
+    pub path: String,
+    /// In bytes.
+    pub size: u64,
+    /// Of the file as it is served.
+    pub sha256: Sha256,
+}
+
+impl WholeFile {
+    /// The file with these bytes.
+    pub fn of(path: String, bytes: &[u8]) -> Self {
+        Self { path, size: bytes.len() as u64, sha256: Sha256::of(bytes) }
+    }
+}
+
+/// Where the image index is, relative to `latest.toml`: as a whole, and as what makes it out of older ones.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct IndexFile {
+    /// Path below the server's root.
+    pub path: String,
+    /// In bytes.
+    pub size: u64,
+    /// Of the file as it is served.
+    pub sha256: Sha256,
+    /// Of the CBOR in it, which is what machines keep.
+    pub content: Sha256,
+    /// What makes it out of older indices.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub since: Vec<IndexDelta>,
+}
+
+impl IndexFile {
+    /// The index with this CBOR, which is packed in these bytes; nothing makes it yet.
+    pub fn of(path: String, packed: &[u8], cbor: &[u8]) -> Self {
+        let WholeFile { path, size, sha256 } = WholeFile::of(path, packed);
+        Self { path, size, sha256, content: Sha256::of(cbor), since: Vec::new() }
+    }
+}
+
+/// Where a file is that makes the index out of an older one: see [`crate::delta`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IndexDelta {
+    /// Of the older index's CBOR.
+    pub content: Sha256,
     /// Path below the server's root.
     pub path: String,
     /// In bytes.
@@ -143,6 +190,14 @@ pub enum Error {
     },
 }
 
+impl IndexDelta {
+    /// The file with these bytes, which starts from the index with the digest `content`.
+    pub fn of(content: Sha256, path: String, bytes: &[u8]) -> Self {
+        let WholeFile { path, size, sha256 } = WholeFile::of(path, bytes);
+        Self { content, path, size, sha256 }
+    }
+}
+
 impl Release {
     /// Checks the signature, and then reads the file.
     pub fn open(bytes: &[u8], signature: &str, keys: &Keys) -> Result<Self, Error> {
@@ -164,18 +219,32 @@ impl Release {
         let kernel = kernel
             .map(|k| [("kernel.image.path", &k.image), ("kernel.initramfs.path", &k.initramfs)]);
         let kernel = kernel.into_iter().flatten().map(|(field, file)| (field, &file.path, 8));
+        let since = release.index.since.iter().map(|delta| ("index.since.path", &delta.path, 8));
         let fields = [
             ("name", &release.name, 1),
             ("version", &release.version, 1),
             ("index.path", &release.index.path, 8),
             ("image.path", &release.image.path, 8),
         ];
-        for (field, value, parts) in fields.into_iter().chain(kernel) {
+        for (field, value, parts) in fields.into_iter().chain(kernel).chain(since) {
             if !is_safe_path(value, parts) {
                 return Err(Error::Unsafe { field, value: value.clone() });
             }
         }
         Ok(release)
+    }
+
+    /// Reads the CBOR of the index, if it is that of this release, which is how it is signed.
+    pub fn read_index(&self, cbor: &[u8]) -> Result<Index, index::Error> {
+        let other = |why| index::Error::Other { version: self.version.clone(), why };
+        if Sha256::of(cbor) != self.index.content {
+            return Err(other("is not that"));
+        }
+        let index = Index::read(cbor)?;
+        if index.packed_size() != self.image.size {
+            return Err(other("describes another image than that"));
+        }
+        Ok(index)
     }
 
     /// The text of the file.

@@ -6,11 +6,12 @@ mod common;
 
 use common::{PAIR, keys, pair, sign};
 use gse_protocol::{
-    Index, Serial, Sha256,
+    Index, Release, Serial, Sha256,
     index::{
         Content, Entry, Error, Extent, FORMAT, Frame, Kind, MAX_FRAME, MAX_PATH, MAX_UNPACKED,
         MAX_XATTR_NAME, MAX_XATTR_VALUE, Time, Xattr,
     },
+    release::{ImageFile, IndexFile},
     sign::{self, Kind as Signed},
 };
 use proptest::prelude::*;
@@ -273,6 +274,41 @@ fn only_the_index_that_was_signed_is_opened() {
             Err(Error::Signature(sign::Error::Forged(_)))
         ));
     }
+}
+
+#[test]
+fn the_index_of_a_release_is_known_by_its_content() {
+    let index = index([file("a", 0, 1)]);
+    let cbor = index.to_cbor().unwrap();
+    let release = |index: &Index, cbor: &[u8]| Release {
+        format: 1,
+        name: "lab".to_owned(),
+        version: "1".to_owned(),
+        serial: Serial(7),
+        created: 0,
+        allow_downgrade: false,
+        index: IndexFile::of("index".to_owned(), b"packed", cbor),
+        image: ImageFile {
+            path: "image".to_owned(),
+            size: index.packed_size(),
+            installed_size: 1,
+            entries: 2,
+        },
+        kernel: None,
+    };
+    let right = release(&index, &cbor);
+    assert_eq!(right.read_index(&cbor), Ok(index.clone()));
+    let why = |release: &Release, cbor: &[u8]| match release.read_index(cbor).unwrap_err() {
+        Error::Other { version, why } if version == "1" => why,
+        other => panic!("{other}"),
+    };
+    for cbor in [&cbor[1..], &[], &[cbor.as_slice(), &[0]].concat()] {
+        assert_eq!(why(&right, cbor), "is not that");
+    }
+    let longer = Index { frames: vec![frame(600); 3], ..index };
+    assert_eq!(why(&release(&longer, &cbor), &cbor), "describes another image than that");
+    // What was signed by mistake is no index either.
+    assert!(matches!(release(&longer, b"").read_index(b""), Err(Error::Cbor(_))));
 }
 
 fn packed(cbor: &[u8]) -> Vec<u8> {

@@ -7,7 +7,7 @@ mod common;
 use common::{PAIR, keys, pair, sign};
 use gse_protocol::{
     Release, Serial, Sha256,
-    release::{Error, ImageFile, IndexFile, is_safe_path},
+    release::{Error, ImageFile, IndexDelta, IndexFile, is_safe_path},
     sign::{self, Kind},
 };
 use proptest::prelude::*;
@@ -24,6 +24,13 @@ fn release() -> Release {
             path: "images/lab-2026.11/index.cbor.zst".to_owned(),
             size: 1000,
             sha256: Sha256::of(b""),
+            content: Sha256::of(b"cbor"),
+            since: vec![IndexDelta {
+                content: Sha256::of(b"older"),
+                path: "images/lab-2026.11/from-2026.10.index.zst".to_owned(),
+                size: 100,
+                sha256: Sha256::of(b"delta"),
+            }],
         },
         image: ImageFile {
             path: "images/lab-2026.11/system.tar.zst".to_owned(),
@@ -65,11 +72,12 @@ fn only_the_release_that_was_signed_is_opened() {
 #[test]
 fn what_could_leave_its_folder_is_refused_by_name() {
     type Change = fn(&mut Release) -> &mut String;
-    let fields: [(&str, Change); 4] = [
+    let fields: [(&str, Change); 5] = [
         ("name", |r| &mut r.name),
         ("version", |r| &mut r.version),
         ("index.path", |r| &mut r.index.path),
         ("image.path", |r| &mut r.image.path),
+        ("index.since.path", |r| &mut r.index.since[0].path),
     ];
     let long = "x".repeat(256);
     let deep = "x/".repeat(8) + "x";
@@ -110,7 +118,8 @@ fn what_could_leave_its_folder_is_refused_by_name() {
 }
 
 fn names(field: &str) -> &'static str {
-    ["name", "version", "index.path", "image.path"].into_iter().find(|n| *n == field).unwrap()
+    let names = ["name", "version", "index.path", "image.path", "index.since.path"];
+    names.into_iter().find(|name| *name == field).unwrap()
 }
 
 #[test]
@@ -144,13 +153,17 @@ proptest! {
         // As far as TOML's integers go.
         numbers in prop::collection::vec(0..=i64::MAX as u64, 6),
         allow_downgrade: bool,
-        content: [u8; 8],
+        contents: [[u8; 8]; 3],
+        since in 0..4_usize,
     ) {
         let mut expected = Release { name, version, allow_downgrade, ..release() };
         expected.serial = Serial(numbers[0]);
         expected.created = numbers[1];
         expected.index.size = numbers[2];
-        expected.index.sha256 = Sha256::of(&content);
+        expected.index.sha256 = Sha256::of(&contents[0]);
+        expected.index.content = Sha256::of(&contents[1]);
+        expected.index.since = vec![expected.index.since[0].clone(); since];
+        expected.index.since.iter_mut().for_each(|delta| delta.sha256 = Sha256::of(&contents[2]));
         expected.image.size = numbers[3];
         expected.image.installed_size = numbers[4];
         expected.image.entries = numbers[5];

@@ -10,6 +10,7 @@ mod error;
 mod fill;
 mod header;
 mod image;
+mod index_file;
 mod layout;
 mod pack;
 mod patches;
@@ -29,15 +30,18 @@ use std::{
 };
 
 use gse_protocol::{
-    Index, Release, Serial, Sha256,
+    Index, Release, Serial,
     index::{self, Kind},
-    release::{ImageFile, IndexFile, Kernel, is_safe_path},
+    release::{ImageFile, Kernel, WholeFile, is_safe_path},
     sign::{self, Claim, Keys, PublicKey},
 };
 use rustix::fs::{Mode, OFlags};
 use serde::Serialize;
 
-pub(crate) use self::dist::{Dist, write_file};
+pub(crate) use self::{
+    dist::{Dist, write_file},
+    index_file::published as published_index,
+};
 pub use self::{
     dist::{RELEASE, RELEASE_SIGNATURE},
     error::Error,
@@ -166,7 +170,7 @@ pub fn archive(options: &ArchiveOptions<'_>, progress: &Progress) -> Result<Summ
     progress.finish();
     let (written, mut index) = made?;
     let bytes = tree_bytes(&index);
-    let patches = patches::make(options, &dist, &keys, &mut index, work.path(), progress)?;
+    let (patches, older) = patches::make(options, &dist, &keys, &mut index, work.path(), progress)?;
 
     let release = Release {
         format: 1,
@@ -175,7 +179,7 @@ pub fn archive(options: &ArchiveOptions<'_>, progress: &Progress) -> Result<Summ
         serial,
         created: options.created,
         allow_downgrade: options.allow_downgrade,
-        index: publish_index(options, &index, &folder, work.path())?,
+        index: index_file::write(options, &index, older, &folder, work.path())?,
         image: ImageFile {
             path: format!("{folder}/{IMAGE}"),
             size: written.size,
@@ -290,32 +294,12 @@ fn make_image(
     Ok((written, index))
 }
 
-/// Writes the index with its signature.
-fn publish_index(
-    options: &ArchiveOptions<'_>,
-    index: &Index,
-    folder: &str,
-    work: &Path,
-) -> Result<IndexFile, Error> {
-    let bytes = index.to_bytes(options.level)?;
-    let claim = Claim { kind: sign::Kind::Index, serial: index.serial };
-    let signature = options.key.sign(claim, &words(options), bytes.as_slice())?;
-    dist::write_file(&work.join(INDEX), &bytes)?;
-    dist::write_file(&work.join(format!("{INDEX}.minisig")), signature.as_bytes())?;
-    Ok(IndexFile {
-        path: format!("{folder}/{INDEX}"),
-        size: bytes.len() as u64,
-        sha256: Sha256::of(&bytes),
-    })
-}
-
 /// Copies a kernel and its initramfs beside the image. They are signed by their digests in the release.
 fn copy_kernel(files: [&Path; 2], folder: &str, work: &Path) -> Result<Kernel, Error> {
-    let copy = |from: &Path, name: &str| -> Result<IndexFile, Error> {
+    let copy = |from: &Path, name: &str| -> Result<WholeFile, Error> {
         let bytes = fs::read(from).map_err(Error::write("reading", from))?;
         dist::write_file(&work.join(name), &bytes)?;
-        let (path, sha256) = (format!("{folder}/{name}"), Sha256::of(&bytes));
-        Ok(IndexFile { path, size: bytes.len() as u64, sha256 })
+        Ok(WholeFile::of(format!("{folder}/{name}"), &bytes))
     };
     let [image, initramfs] = files;
     Ok(Kernel { image: copy(image, KERNEL)?, initramfs: copy(initramfs, INITRAMFS)? })

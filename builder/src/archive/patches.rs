@@ -2,7 +2,7 @@
 
 use std::{path::Path, time::Instant};
 
-use gse_protocol::{Index, Sha256, patch::PatchFile, sign::Keys};
+use gse_protocol::{Index, patch::PatchFile, sign::Keys};
 
 use super::{ArchiveOptions, Error, IMAGE, PatchSummary, dist::Dist};
 use crate::{
@@ -13,8 +13,15 @@ use crate::{
 /// A patch file of more than this part of the image is not published: the image itself serves as well.
 const PAYS: u64 = 2;
 
-/// Makes the patch files in `work`, beside the image, and lists them in `index`. An older image that cannot be read
-/// is passed over.
+/// An image that machines may have.
+pub(super) struct Older {
+    pub(super) version: String,
+    /// Of its index.
+    pub(super) cbor: Vec<u8>,
+}
+
+/// Makes the patch files in `work`, beside the image, and lists them in `index`. Says also which images machines may
+/// come from; one that cannot be read is passed over.
 pub(super) fn make(
     options: &ArchiveOptions<'_>,
     dist: &Dist,
@@ -22,15 +29,14 @@ pub(super) fn make(
     index: &mut Index,
     work: &Path,
     progress: &Progress,
-) -> Result<Vec<PatchSummary>, Error> {
-    let mut summaries = Vec::new();
+) -> Result<(Vec<PatchSummary>, Vec<Older>), Error> {
+    let (mut summaries, mut older) = (Vec::new(), Vec::new());
     let folders = dist.last_images(options.name, keys, options.patches)?;
     if folders.is_empty() {
-        return Ok(summaries);
+        return Ok((summaries, older));
     }
     let size = index.packed_size();
-    // Nobody knows the digest of this image's index yet, and nobody asks.
-    let new = Image::with_index(index.clone(), Sha256::of(b""), &work.join(IMAGE))?;
+    let new = Image::with_index(index.clone(), &work.join(IMAGE))?;
     for folder in folders {
         let started = Instant::now();
         let old = match Image::open(&folder, keys) {
@@ -46,6 +52,7 @@ pub(super) fn make(
         let path = work.join(PatchFile::name(&old.index.version));
         let level = patch::LEVEL;
         let made = patch::pack(&old, &new, &path, level, options.threads, progress)?;
+        older.push(Older { version: old.index.version, cbor: old.cbor });
         let Some(made) = made else { continue };
         if made.size() > size / PAYS {
             std::fs::remove_file(&path).map_err(Error::write("removing", &path))?;
@@ -58,5 +65,5 @@ pub(super) fn make(
         });
         index.patches.push(made);
     }
-    Ok(summaries)
+    Ok((summaries, older))
 }

@@ -8,6 +8,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use gse_protocol::Sha256;
+
 use super::*;
 
 const THREADS: NonZero<usize> = NonZero::new(4).unwrap();

@@ -8,7 +8,7 @@ use std::{
 };
 
 use gse_protocol::{
-    Index, Sha256,
+    Index,
     index::{self, Content, PlacedFrame},
     sign::Keys,
 };
@@ -19,8 +19,8 @@ use crate::archive::{IMAGE, INDEX};
 pub struct Image {
     /// Its index.
     pub index: Index,
-    /// Of the bytes of the index's file.
-    pub digest: Sha256,
+    /// The CBOR that it was read from; empty for an image that is being made.
+    pub cbor: Vec<u8>,
     path: PathBuf,
     file: File,
     frames: Vec<PlacedFrame>,
@@ -65,20 +65,22 @@ impl Image {
         };
         let bytes = read(&path)?;
         let signature = read(&folder.join(format!("{INDEX}.minisig")))?;
-        let index = Index::open(&bytes, &String::from_utf8_lossy(&signature), keys)
-            .map_err(|source| ImageError::Index { path: path.clone(), source })?;
-        Self::with_index(index, Sha256::of(&bytes), &folder.join(IMAGE))
+        let wrong = |source| ImageError::Index { path: path.clone(), source };
+        let index =
+            Index::open(&bytes, &String::from_utf8_lossy(&signature), keys).map_err(wrong)?;
+        let cbor = index::unpack(&bytes, &[]).map_err(wrong)?;
+        Ok(Self { cbor, ..Self::with_index(index, &folder.join(IMAGE))? })
     }
 
     /// The image in the file `path`, of which the index is known.
     ///
     /// # Errors
     /// Those of the file.
-    pub fn with_index(index: Index, digest: Sha256, path: &Path) -> Result<Self, ImageError> {
+    pub fn with_index(index: Index, path: &Path) -> Result<Self, ImageError> {
         let file = File::open(path)
             .map_err(|source| ImageError::Read { path: path.to_owned(), source })?;
         let frames = index.placed_frames().collect();
-        Ok(Self { index, digest, path: path.to_owned(), file, frames })
+        Ok(Self { index, cbor: Vec::new(), path: path.to_owned(), file, frames })
     }
 
     fn damaged(&self) -> ImageError {

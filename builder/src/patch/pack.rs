@@ -67,7 +67,7 @@ pub fn pack(
     let mut file = File::create_new(path)?;
     let mut patch = PatchFile {
         version: old.index.version.clone(),
-        index: old.digest,
+        index: Sha256::of(&old.cbor),
         table: 0,
         frames: Vec::new(),
     };

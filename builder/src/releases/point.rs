@@ -3,21 +3,18 @@
 use std::{fs, io};
 
 use gse_protocol::{
-    Release, Serial, Sha256,
-    release::{ImageFile, IndexFile, Kernel},
+    Release, Serial,
+    release::{ImageFile, Kernel, WholeFile},
     sign::{Claim, Kind},
 };
 use serde::Serialize;
 
 use super::{Error, Published, Standing, Store, store::WITHDRAWN};
 use crate::{
-    archive::{Dist, IMAGE, INITRAMFS, KERNEL, write_file},
+    archive::{Dist, IMAGE, INITRAMFS, KERNEL, published_index, write_file},
     file_error::FileError,
     keys::SecretKey,
 };
-
-/// zstd level of an index that is signed once more.
-const LEVEL: i32 = 3;
 
 /// What machines take from now on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -89,7 +86,7 @@ fn point(
         serial,
         created,
         allow_downgrade: false,
-        index: sign_index(store, image, serial, key, &words)?,
+        index: published_index(&store.dist, &image.folder, &store.index(&image.folder)?)?,
         image: ImageFile {
             path: format!("{}/{IMAGE}", image.folder),
             size: image.packed,
@@ -116,38 +113,11 @@ fn kernel(store: &Store, image: &Published) -> Result<Option<Kernel>, Error> {
     let file = |name: &str| {
         let path = format!("{}/{name}", image.folder);
         match fs::read(store.dist.join(&path)) {
-            Ok(bytes) => {
-                let (size, sha256) = (bytes.len() as u64, Sha256::of(&bytes));
-                Ok(Some(IndexFile { path, size, sha256 }))
-            }
+            Ok(bytes) => Ok(Some(WholeFile::of(path, &bytes))),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(FileError::of("reading", &store.dist.join(&path))(e)),
         }
     };
     let files = file(KERNEL)?.zip(file(INITRAMFS)?);
     Ok(files.map(|(image, initramfs)| Kernel { image, initramfs }))
-}
-
-/// The image's index with another serial, which has to be that of the release, beside the one that it has.
-fn sign_index(
-    store: &Store,
-    image: &Published,
-    serial: Serial,
-    key: &SecretKey,
-    words: &str,
-) -> Result<IndexFile, Error> {
-    let mut index = store.index(&image.folder)?;
-    index.serial = serial;
-    let path = format!("{}/index-{serial}.cbor.zst", image.folder);
-    let file = store.dist.join(&path);
-    let bytes =
-        index.to_bytes(LEVEL).map_err(|source| Error::Index { path: file.clone(), source })?;
-    let signature = key.sign(Claim { kind: Kind::Index, serial }, words, bytes.as_slice())?;
-    write_file(&file, &bytes)?;
-    write_file(&store.dist.join(format!("{path}.minisig")), signature.as_bytes())?;
-    let folder = store.dist.join(&image.folder);
-    fs::File::open(&folder)
-        .and_then(|folder| folder.sync_all())
-        .map_err(FileError::of("flushing", &folder))?;
-    Ok(IndexFile { path, size: bytes.len() as u64, sha256: Sha256::of(&bytes) })
 }

@@ -97,7 +97,8 @@ pub struct Planned {
     pub waiting: bool,
     /// The partition that it goes into, or is in.
     pub slot: Option<String>,
-    /// What the signed index takes, in bytes, which is fetched whole; none if nothing is to be fetched.
+    /// What was fetched of the index, in bytes: the whole, or what makes it out of one that is here; none if nothing is to be
+    /// fetched.
     pub index: Option<u64>,
     /// What each source gives; likewise.
     pub costs: Option<Costs>,
@@ -188,17 +189,21 @@ impl Beside {
         let incoming = || facts.with_role(Role::Incoming).next().map(|(id, _)| id);
         let target = if waiting { incoming() } else { update::target(&facts, &policy) };
         let target = target.filter(|_| !useless);
-        let mut costs = None;
+        let (mut index, mut costs) = (None, None);
         if let Some(target) = target.filter(|_| !waiting) {
-            let index = new_system::fetch_index(&self.machine, &server, &self.config)?;
-            let others = slots.take_systems(&facts, target);
-            let seeds = others.iter().map(|(_, other)| other).collect::<Vec<_>>();
-            let machine = &self.machine;
+            let systems = slots.take_systems(&facts, None);
+            let seeds = |not| {
+                let others = systems.iter().filter(move |(id, _)| Some(*id) != not);
+                others.map(|(_, system)| system).collect::<Vec<_>>()
+            };
+            let (machine, config) = (&self.machine, &self.config);
+            let new = new_system::fetch_index(machine, config, &server, &seeds(None))?;
+            let others = seeds(Some(target));
             let planned =
-                new_system::planned(machine, &self.config, &server, &index, &seeds, |plan, _| {
+                new_system::planned(machine, config, &server, &new, &others, |plan, _| {
                     Ok(plan.costs())
                 });
-            costs = Some(planned?);
+            (index, costs) = (Some(new.fetched), Some(planned?));
         }
         let release = &server.chosen.release;
         Ok(Planned {
@@ -211,7 +216,7 @@ impl Beside {
             why: keep.and_then(|keep| explain(keep, &facts)),
             waiting,
             slot: target.and_then(|id| facts.slot(id)).map(|slot| slot.device.clone()),
-            index: costs.map(|_| release.index.size),
+            index,
             costs,
         })
     }

@@ -10,7 +10,7 @@ use super::{
     Machine,
     explain::{explain, offer, offered},
     kernel,
-    new_system::{self, Past, SignedIndex},
+    new_system::{self, NewIndex, Past},
     online::Server,
     ready::{Failed, Ready},
     slots::Slots,
@@ -37,7 +37,7 @@ pub(super) struct Course<'a> {
     facts: Facts,
     policy: Policy,
     /// Of the offered release, once it is wanted.
-    index: Option<SignedIndex>,
+    index: Option<NewIndex>,
     /// Why the last of what was tried did not work.
     failure: Option<anyhow::Error>,
     /// The person knows that SYSFS is unhealthy, and why nothing is installed.
@@ -205,8 +205,14 @@ impl<'a> Course<'a> {
     fn fetch_index(&mut self) -> Result<()> {
         let server = self.server.context("no server offers anything")?;
         self.spread()?;
-        let fetch = || new_system::fetch_index(self.machine, server, self.config);
-        self.index = Some(self.machine.log.phase("new system", fetch)?);
+        let systems = self.slots.take_systems(&self.facts, None);
+        let seeds = systems.iter().map(|(_, system)| system).collect::<Vec<_>>();
+        let fetch = || new_system::fetch_index(self.machine, self.config, server, &seeds);
+        let fetched = self.machine.log.phase("new system", fetch);
+        for (id, system) in systems {
+            self.slots.put_back(id, system);
+        }
+        self.index = Some(fetched?);
         Ok(())
     }
 
@@ -251,7 +257,7 @@ impl<'a> Course<'a> {
         let mut slot = self.slots.take(id)?;
         let device = slot.device().display();
         self.machine.log.info(format_args!("installing {name} {version} into {device}"));
-        let others = self.slots.take_systems(&self.facts, id);
+        let others = self.slots.take_systems(&self.facts, Some(id));
         let seeds = others.iter().map(|(_, other)| other).collect::<Vec<_>>();
         let past = Past::of(&self.facts, &self.slots);
         new_system::install(self.machine, self.config, server, index, past, &seeds, &mut slot)?;

@@ -14,7 +14,7 @@ use gse_protocol::{
 
 use super::{
     Disks, Machine,
-    new_system::{self, SignedIndex},
+    new_system::{self, NewIndex},
     online::Server,
     ready::Ready,
     start,
@@ -40,7 +40,7 @@ const IN_MEMORY: &str = "memory";
 
 /// The answer to a question that comes before anything is done to a disk: whether this machine runs the
 /// server's release from memory.
-pub(super) struct Choice(Option<SignedIndex>);
+pub(super) struct Choice(Option<NewIndex>);
 
 impl Choice {
     /// What the kernel command line, the policy, the disks and the person say.
@@ -94,7 +94,7 @@ impl Choice {
         let Release { name, version, serial, .. } = &server.chosen.release;
         machine.log.info(format_args!("{name} {version} runs from memory"));
         let root = Path::new(READY);
-        let size = files(index.index()) + CONFIGURED;
+        let size = files(&index.index) + CONFIGURED;
         let data = format!("mode=0755,nr_inodes=0,size={size}");
         mount::mount(Path::new("tmpfs"), root, "tmpfs", MountFlags::empty(), &data)?;
         let unpack = || new_system::unpack(machine, config, server, &index, &[], root);
@@ -126,15 +126,15 @@ impl Choice {
 ///
 /// # Errors
 /// There is none, or too little memory for it.
-fn prepare(machine: &Machine, config: &Bundle, server: Option<&Server>) -> Result<SignedIndex> {
+fn prepare(machine: &Machine, config: &Bundle, server: Option<&Server>) -> Result<NewIndex> {
     let server = server.context(
         "a system can run from memory only while a server offers one: check the cable and the server, then retry",
     )?;
-    let index = new_system::fetch_index(machine, server, config)?;
+    let index = new_system::fetch_index(machine, config, server, &[])?;
     let text = fs::read_to_string("/proc/meminfo").context("reading /proc/meminfo")?;
     let free = available(&text).context("/proc/meminfo does not say how much memory is free")?;
     let version = &server.chosen.release.version;
-    let needed = files(index.index()).saturating_add(RESERVE);
+    let needed = files(&index.index).saturating_add(RESERVE);
     let [needs, has] = [needed, free].map(|bytes| bytes.div_ceil(1 << 20));
     if needed > free {
         bail!(

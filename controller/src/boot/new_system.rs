@@ -12,7 +12,11 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use gse_protocol::{
-    Index, Sha256, config::Bundle, index::MAX_PACKED, patch::PatchFile, sign::MAX_SIGNATURE,
+    Index, Release, Sha256,
+    config::Bundle,
+    index::{self, MAX_PACKED},
+    patch::PatchFile,
+    release::{IndexDelta, IndexFile},
 };
 
 use super::{Machine, online::Server, slots::Slots};
@@ -25,20 +29,17 @@ use crate::{
     facts::{Facts, Life, System},
     fetch::{FetchError, Problem, RemoteImage},
     install::{self, FrameSource as _, FrameSources, Limits, LocalTree, Patch, Plan, Seed},
+    kept::Kept,
     log::reason,
 };
 
-/// An image index, with the bytes that were signed.
-pub(super) struct SignedIndex {
-    index: Index,
-    bytes: Vec<u8>,
-    signature: Vec<u8>,
-}
-
-impl SignedIndex {
-    pub(super) fn index(&self) -> &Index {
-        &self.index
-    }
+/// The index of the offered image, which is what the release says.
+pub(super) struct NewIndex {
+    pub(super) index: Index,
+    /// What it was read from.
+    cbor: Vec<u8>,
+    /// How many bytes were fetched for it.
+    pub(super) fetched: u64,
 }
 
 /// What a slot that is written remembers of the machine.
@@ -58,23 +59,19 @@ impl<'a> Past<'a> {
 
 /// A system that is on this machine: its files, and what they should be.
 struct Installed {
-    index: SignedIndex,
-    origin: Origin,
+    index: Index,
+    /// Of the index's CBOR.
+    digest: Sha256,
     tree: LocalTree,
 }
 
 impl Installed {
     fn open(slot: &OpenSlot<'_>, config: &Bundle) -> Result<Self> {
         let records = Records::open(slot.top())?.context("the system has no records")?;
-        let missing = "a file of the system's records is missing";
-        let file = |which| records.published(which)?.context(missing);
-        let origin = records.slot()?.context(missing)?.origin;
-        let (bytes, signature) = (file(Published::Index)?, file(Published::IndexSignature)?);
-        let text = String::from_utf8_lossy(&signature);
-        let index = Index::open(&bytes, &text, &origin.with(&config.sources.keys))
-            .context("the index that the system keeps")?;
+        let kept = Kept::open(&records, &config.sources.keys)?;
+        let (index, _) = kept.index()?;
         let tree = LocalTree::open(&slot.root(), &slot.top().join(FOLDER))?;
-        Ok(Self { index: SignedIndex { index, bytes, signature }, origin, tree })
+        Ok(Self { index, digest: kept.release.index.content, tree })
     }
 }
 
@@ -84,7 +81,7 @@ pub(super) fn install(
     machine: &Machine,
     config: &Bundle,
     server: &Server,
-    index: &SignedIndex,
+    index: &NewIndex,
     past: Past<'_>,
     others: &[&OpenSlot<'_>],
     slot: &mut OpenSlot<'_>,
@@ -93,8 +90,8 @@ pub(super) fn install(
     slot.set_access(Access::ReadWrite)?;
     unpack(machine, config, server, index, others, &slot.root())?;
     Complete {
-        release: (&chosen.bytes, chosen.signature.as_bytes()),
-        index,
+        release: [&chosen.bytes, chosen.signature.as_bytes()],
+        cbor: &index.cbor,
         cycle: CycleRecord::fresh(chosen.release.serial),
         generation: past.facts.next_generation(),
         past,
@@ -107,7 +104,7 @@ pub(super) fn unpack(
     machine: &Machine,
     config: &Bundle,
     server: &Server,
-    index: &SignedIndex,
+    index: &NewIndex,
     others: &[&OpenSlot<'_>],
     root: &Path,
 ) -> Result<()> {
@@ -123,7 +120,7 @@ pub(super) fn planned<T>(
     machine: &Machine,
     config: &Bundle,
     server: &Server,
-    index: &SignedIndex,
+    index: &NewIndex,
     others: &[&OpenSlot<'_>],
     work: impl FnOnce(&Plan<'_>, Option<RemoteImage<'_>>) -> Result<T>,
 ) -> Result<T> {
@@ -138,7 +135,7 @@ pub(super) fn planned<T>(
             )),
         }
     }
-    let seeds: Vec<_> = installed.iter().map(|i| Seed::new(&i.tree, &i.index.index)).collect();
+    let seeds: Vec<_> = installed.iter().map(|i| Seed::new(&i.tree, &i.index)).collect();
     let (patch, patch_file) = patch(machine, server, &index.index, &installed, &seeds).unzip();
     work(&Plan::new(&index.index, &seeds, patch.as_ref())?, patch_file)
 }
@@ -182,22 +179,19 @@ pub(super) fn clone(
 ) -> Result<()> {
     let log = machine.log.as_ref();
     let records = Records::open(from.top())?.context("the original has no records")?;
-    let file =
-        |which| records.published(which)?.context("a file of the original's records is missing");
-    let (release, signature) = (file(Published::Release)?, file(Published::ReleaseSignature)?);
-    let Installed { index, origin, tree } = Installed::open(from, config)?;
-    if index.index.serial != system.serial {
-        bail!("the index that the original keeps is that of another release");
-    }
+    let kept = Kept::open(&records, &config.sources.keys)?;
+    let (index, cbor) = kept.index()?;
+    let tree = LocalTree::open(&from.root(), &from.top().join(FOLDER))?;
+    let [release, signature] = &kept.files;
     slot.set_access(Access::ReadWrite)?;
     let directory = fs::File::open(slot.root()).context("opening the new filesystem")?;
     let mut image = server
-        .filter(|server| server.chosen.bytes == release)
+        .filter(|server| server.chosen.bytes == *release)
         .map(|server| remote_image(machine, server));
     let progress = |done, total| log.progress("cloning", done, total);
     let start = Instant::now();
     let report = install::clone(
-        &index.index,
+        &index,
         &tree,
         image.as_mut().map(|image| image as _),
         directory.as_fd(),
@@ -207,19 +201,21 @@ pub(super) fn clone(
     log.debug(format_args!("{report:?} in {} ms", start.elapsed().as_millis()));
     drop(directory);
     Complete {
-        release: (&release, &signature),
-        index: &index,
+        release: [release, signature],
+        cbor: &cbor,
         cycle: CycleRecord::new(system.serial, Life::CLONED, String::new()),
         generation: system.generation,
-        past: Past { origin: &origin, ..past },
+        past: Past { origin: &kept.origin, ..past },
     }
     .write(slot)
 }
 
 /// The records of a system whose files are on the disk.
 struct Complete<'a> {
-    release: (&'a [u8], &'a [u8]),
-    index: &'a SignedIndex,
+    /// The file, and its signature.
+    release: [&'a [u8]; 2],
+    /// Of the index.
+    cbor: &'a [u8],
     cycle: CycleRecord,
     generation: Generation,
     past: Past<'a>,
@@ -228,10 +224,10 @@ struct Complete<'a> {
 impl Complete<'_> {
     fn write(self, slot: &mut OpenSlot<'_>) -> Result<()> {
         let records = Records::create(slot.top())?;
-        records.set_published(Published::Release, self.release.0)?;
-        records.set_published(Published::ReleaseSignature, self.release.1)?;
-        records.set_published(Published::Index, &self.index.bytes)?;
-        records.set_published(Published::IndexSignature, &self.index.signature)?;
+        let [release, signature] = self.release;
+        records.set_published(Published::Release, release)?;
+        records.set_published(Published::ReleaseSignature, signature)?;
+        records.set_published(Published::Index, self.cbor)?;
         records.set_cycle(&self.cycle)?;
         if let Some(fallback) = self.past.fallback {
             records.set_fallback(fallback)?;
@@ -260,7 +256,7 @@ fn patch<'s>(
     seeds: &'s [Seed<'s>],
 ) -> Option<(Patch<'s>, RemoteImage<'s>)> {
     let fits = |file: &'s PatchFile| {
-        let from = installed.iter().position(|i| Sha256::of(&i.index.bytes) == file.index)?;
+        let from = installed.iter().position(|i| i.digest == file.index)?;
         Some((file, seeds.get(from)?))
     };
     let (file, seed) = index.patches.iter().filter_map(fits).min_by_key(|(file, _)| file.size())?;
@@ -298,26 +294,71 @@ pub(super) fn remote<'m>(
     )
 }
 
-/// The index that the release names, checked by its digest and by its own signature; and a first byte of the image: a
-/// server that is busy or has no image says so before anything is given up for it.
+/// The index that the release names, made out of that of one of the systems in `seeds` where the server has what that
+/// takes; and a first byte of the image: a server that is busy or has no image says so before anything is given up for it.
 pub(super) fn fetch_index(
     machine: &Machine,
-    server: &Server,
     config: &Bundle,
-) -> Result<SignedIndex> {
+    server: &Server,
+    seeds: &[&OpenSlot<'_>],
+) -> Result<NewIndex> {
     let release = &server.chosen.release;
-    if release.index.size > MAX_PACKED {
-        bail!(
-            "the index of {} has {} bytes, which no image needs",
-            release.version,
-            release.index.size
-        );
+    let mut made = None;
+    if let Some((IndexDelta { path, size, sha256, .. }, older)) = older(config, release, seeds) {
+        match from_servers(machine, server, (path, *size, *sha256), &older) {
+            Err(e) if busy(&e).is_none() => {
+                machine.log.warn(format_args!("the whole index is fetched: {}", reason(&e)));
+            }
+            done => made = Some(done?),
+        }
+    }
+    let IndexFile { path, size, sha256, .. } = &release.index;
+    let whole = || from_servers(machine, server, (path, *size, *sha256), &[]);
+    let index = made.map_or_else(whole, Ok)?;
+    if release.image.size > 0 {
+        let mut image = remote_image(machine, server);
+        image.expect(iter::once(0..1).collect());
+        image.read_exact(&mut [0]).context("looking whether the image can be had")?;
+    }
+    Ok(index)
+}
+
+/// The smallest file that makes the index of the release out of one that is here, and the CBOR of that.
+fn older<'r>(
+    config: &Bundle,
+    release: &'r Release,
+    seeds: &[&OpenSlot<'_>],
+) -> Option<(&'r IndexDelta, Vec<u8>)> {
+    let older = |seed: &&OpenSlot<'_>| {
+        let records = Records::open(seed.top()).ok()??;
+        let kept = Kept::open(&records, &config.sources.keys).ok()?;
+        let content = kept.release.index.content;
+        let delta = release.index.since.iter().find(|delta| delta.content == content)?;
+        let cbor = kept.cbor().ok()?;
+        (Sha256::of(&cbor) == content).then_some((delta, cbor))
+    };
+    seeds.iter().filter_map(older).min_by_key(|(delta, _)| delta.size)
+}
+
+/// A path below a server's root, and the size and digest of what is there.
+type Served<'r> = (&'r str, u64, Sha256);
+
+/// The index, from the first server that has the file; `older` is what it was made from, or empty.
+fn from_servers(
+    machine: &Machine,
+    server: &Server,
+    file: Served<'_>,
+    older: &[u8],
+) -> Result<NewIndex> {
+    let (path, size, _) = file;
+    if size > MAX_PACKED {
+        bail!("{path} has {size} bytes, which no index needs");
     }
     let mut waited = Duration::ZERO;
-    let index = loop {
+    loop {
         let (mut last, mut free) = (None, None);
         for base in &server.chosen.servers {
-            match index_of(base, server, config) {
+            match index_of(base, server, file, older) {
                 Ok(index) => {
                     last = Some(Ok(index));
                     break;
@@ -332,7 +373,7 @@ pub(super) fn fetch_index(
             }
         }
         match (last.context("no server is left to ask for the index")?, free) {
-            (Ok(index), _) => break index,
+            (Ok(index), _) => return Ok(index),
             (Err(_), Some(free)) if waited.saturating_add(free) <= server.retry.busy => {
                 machine.log.info(format_args!("the server is busy: {} s", free.as_secs()));
                 thread::sleep(free);
@@ -340,13 +381,7 @@ pub(super) fn fetch_index(
             }
             (Err(e), _) => return Err(e),
         }
-    };
-    if release.image.size > 0 {
-        let mut image = remote_image(machine, server);
-        image.expect(iter::once(0..1).collect());
-        image.read_exact(&mut [0]).context("looking whether the image can be had")?;
     }
-    Ok(index)
 }
 
 /// For how long a server wants to be left alone, if that is what is wrong.
@@ -357,19 +392,19 @@ fn busy(error: &anyhow::Error) -> Option<Duration> {
     }
 }
 
-fn index_of(base: &str, server: &Server, config: &Bundle) -> Result<SignedIndex> {
-    let release = &server.chosen.release;
-    let url = format!("{base}{}", release.index.path);
-    let bytes = server.client.get_small(&url, release.index.size)?;
-    if Sha256::of(&bytes) != release.index.sha256 {
-        bail!("{url}: this is not the index that the release names: publish the image again");
+fn index_of(
+    base: &str,
+    server: &Server,
+    (path, size, sha256): Served<'_>,
+    older: &[u8],
+) -> Result<NewIndex> {
+    let url = format!("{base}{path}");
+    let bytes = server.client.get_small(&url, size)?;
+    if Sha256::of(&bytes) != sha256 {
+        bail!("{url}: this is not what the release names: publish the image again");
     }
-    let signature = server.client.get_small(&format!("{url}.minisig"), MAX_SIGNATURE as u64)?;
-    let signature = String::from_utf8_lossy(&signature).into_owned();
-    let index =
-        Index::open(&bytes, &signature, &config.sources.keys).with_context(|| url.clone())?;
-    if index.packed_size() != release.image.size {
-        bail!("{url}: it describes another image than the release: publish the image again");
-    }
-    Ok(SignedIndex { index, bytes, signature: signature.into_bytes() })
+    let made = index::unpack(&bytes, older)
+        .and_then(|cbor| Ok((server.chosen.release.read_index(&cbor)?, cbor)));
+    let (index, cbor) = made.context(url)?;
+    Ok(NewIndex { index, cbor, fetched: bytes.len() as u64 })
 }

@@ -8,9 +8,8 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use gse_protocol::{
-    Release, Serial,
+    Serial,
     config::{Bundle, drives::Role as PartitionRole},
-    sign::MAX_SIGNATURE,
 };
 
 use super::{Disks, Machine};
@@ -22,11 +21,12 @@ use crate::{
         fsck,
         mkfs::{self, Spec},
         mount::{Access, MountError, OpenSlot},
-        records::{Origin, Published, Records, SlotRecord},
+        records::{Origin, Records, SlotRecord},
         slots::{Found, Label, Slot as DiskSlot, SlotState},
         wipeable::Wipeable,
     },
     facts::{Checked, Content, Facts, Role, Session, Slot, SlotId, System},
+    kept::Kept,
     log::reason,
     mount::{self, SCRATCH, SLOTS},
     switch_root::check_init,
@@ -208,16 +208,16 @@ impl<'m> Slots<'m> {
         }
     }
 
-    /// The mounts of all systems but the one in `not`, SYSFS first. One that cannot be mounted is left out.
+    /// The mounts of all systems, but for the one in `not`, SYSFS first. One that cannot be mounted is left out.
     pub(super) fn take_systems(
         &mut self,
         facts: &Facts,
-        not: SlotId,
+        not: Option<SlotId>,
     ) -> Vec<(SlotId, OpenSlot<'m>)> {
         let systems = [Role::System, Role::Backup, Role::Deprived]
             .into_iter()
             .flat_map(|role| facts.with_role(role))
-            .filter(|(id, slot)| *id != not && slot.system().is_some());
+            .filter(|(id, slot)| Some(*id) != not && slot.system().is_some());
         systems.filter_map(|(id, _)| Some((id, self.take(id).ok()?))).collect()
     }
 
@@ -304,13 +304,7 @@ fn content(top: &Path, config: &Bundle) -> Result<(Content, Option<SlotRecord>)>
     let nothing = || Ok((Content::Nothing, None));
     let Some(records) = Records::open(top)? else { return nothing() };
     let Some(record) = records.slot()?.filter(|record| record.complete) else { return nothing() };
-    let toml = records.published(Published::Release)?.context("its release is missing")?;
-    let signature =
-        records.published(Published::ReleaseSignature)?.context("its release has no signature")?;
-    let signature = signature.get(..signature.len().min(MAX_SIGNATURE)).unwrap_or_default();
-    let keys = record.origin.with(&config.sources.keys);
-    let release =
-        Release::open(&toml, &String::from_utf8_lossy(signature), &keys).context("its release")?;
+    let Kept { release, .. } = Kept::open(&records, &config.sources.keys)?;
     let system = System {
         serial: release.serial,
         version: release.version,

@@ -2,13 +2,14 @@
 
 use std::{fmt, path::Path};
 
-use anyhow::{Context as _, Result, bail};
-use gse_protocol::{Index, Release, Sha256, sign::Keys};
+use anyhow::{Context as _, Result};
+use gse_protocol::{Release, sign::Keys};
 
 use super::{Slot, boot_report};
 use crate::{
-    disk::records::{Published, Records},
+    disk::records::Records,
     install::{Compared, Limits, LocalTree, compare},
+    kept::Kept,
     log::Log,
     report::Place,
 };
@@ -31,7 +32,7 @@ pub struct Verified {
     pub compared: Compared,
 }
 
-/// Compares the tree in a slot with its index, whose signature is checked first.
+/// Compares the tree in a slot with its index, which is checked first.
 ///
 /// # Errors
 /// The controller did not start this system, somebody else than root asks, there is no such slot, or its records are
@@ -58,28 +59,12 @@ pub fn tree(
     keys: &Keys,
     log: &Log,
 ) -> Result<Verified> {
-    // One that was revoked since does not make the system another.
-    let origin = records.slot()?.map(|record| record.origin).unwrap_or_default();
-    let keys = &origin.with(keys);
-    let file = |which: Published| {
-        let found = records.published(which)?;
-        found.with_context(|| format!("{} is missing in {}", which.name(), gse.display()))
-    };
-    let text = |which| Ok::<_, anyhow::Error>(String::from_utf8_lossy(&file(which)?).into_owned());
-    let release =
-        Release::open(&file(Published::Release)?, &text(Published::ReleaseSignature)?, keys)
-            .context("the release that the slot keeps")?;
-    let packed = file(Published::Index)?;
-    if Sha256::of(&packed) != release.index.sha256 {
-        bail!("the index that the slot keeps is not that of version {}", release.version);
-    }
-    let index = Index::open(&packed, &text(Published::IndexSignature)?, keys)
-        .context("the index that the slot keeps")?;
-    drop(packed);
+    let kept = Kept::open(records, keys)?;
+    let (index, _) = kept.index()?;
     let tree = LocalTree::open(root, gse)?;
     let progress = |done, total| log.progress("verifying", done, total);
     let compared = compare(&index, &tree, Limits::default().cores.get(), &progress)?;
-    Ok(Verified { release, compared })
+    Ok(Verified { release: kept.release, compared })
 }
 
 impl Verified {

@@ -14,7 +14,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use gse_protocol::{Sha256, release::IndexFile};
+use gse_protocol::{Sha256, release::WholeFile};
 use rustix::fs::statvfs;
 
 use crate::{cmdline::CmdLine, files};
@@ -104,8 +104,8 @@ impl BootFs {
     pub fn install(
         &self,
         serial: u64,
-        [kernel, initramfs]: [&IndexFile; 2],
-        fetch: &dyn Fn(&IndexFile, &mut fs::File) -> Result<()>,
+        [kernel, initramfs]: [&WholeFile; 2],
+        fetch: &dyn Fn(&WholeFile, &mut fs::File) -> Result<()>,
     ) -> Result<()> {
         let folder = self.top.join(FOLDER);
         fs::create_dir_all(&folder).context("making the folder for kernels on BOOTFS")?;
@@ -162,8 +162,8 @@ impl BootFs {
 fn place(
     folder: &Path,
     name: &str,
-    file: &IndexFile,
-    fetch: &dyn Fn(&IndexFile, &mut fs::File) -> Result<()>,
+    file: &WholeFile,
+    fetch: &dyn Fn(&WholeFile, &mut fs::File) -> Result<()>,
 ) -> Result<()> {
     let (path, new) = (folder.join(name), folder.join("incoming"));
     let mut written = fs::File::create(&new)?;

@@ -8,9 +8,8 @@ use super::*;
 const OLD: &str =
     "quiet ip=dhcp BOOT_IMAGE=/gse/vmlinuz initrd=\\gse\\initramfs.img gse.note=\"two words\"";
 
-fn file(text: &str) -> IndexFile {
-    let path = format!("images/x/{text}");
-    IndexFile { path, size: text.len() as u64, sha256: Sha256::of(text.as_bytes()) }
+fn file(text: &str) -> WholeFile {
+    WholeFile::of(format!("images/x/{text}"), text.as_bytes())
 }
 
 fn open(top: &Path, cmdline: &str) -> BootFs {
@@ -150,7 +149,7 @@ fn what_was_not_signed_does_not_reach_the_boot_loader() {
     let other = boot.install(2, [&kernel, &initramfs], &|_, out| Ok(out.write_all(b"other")?));
     let other = format!("{:#}", other.unwrap_err());
     assert!(other.contains("it is not the file that the release names"), "{other}");
-    let huge = IndexFile { size: 1 << 60, ..initramfs };
+    let huge = WholeFile { size: 1 << 60, ..initramfs };
     let full = format!("{:#}", boot.install(2, [&kernel, &huge], &|_, _| Ok(())).unwrap_err());
     assert!(full.contains("BOOTFS has"), "{full}");
     assert_eq!(names(&dir.path().join("loader/entries")), Vec::<String>::new());

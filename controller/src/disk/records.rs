@@ -11,7 +11,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use gse_protocol::{Serial, release::MAX_RELEASE, sign::Keys};
+use gse_protocol::{
+    Serial,
+    index::MAX_UNPACKED,
+    release::MAX_RELEASE,
+    sign::{Keys, MAX_SIGNATURE},
+};
 use rustix::fs::{CWD, Mode, OFlags};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -249,10 +254,8 @@ pub enum Published {
     Release,
     /// Its signature.
     ReleaseSignature,
-    /// The image index.
+    /// The CBOR of the image index, which the release knows by its digest.
     Index,
-    /// Its signature.
-    IndexSignature,
 }
 
 impl Published {
@@ -261,18 +264,16 @@ impl Published {
         match self {
             Self::Release => "release.toml",
             Self::ReleaseSignature => "release.toml.minisig",
-            Self::Index => "index.cbor.zst",
-            Self::IndexSignature => "index.cbor.zst.minisig",
+            Self::Index => "index.cbor",
         }
     }
 
-    /// The most bytes that are read. An index has about 100 bytes for each file of the image, so this
-    /// is for more files than a system ever has.
+    /// The most bytes that are read.
     fn limit(self) -> u64 {
         match self {
             Self::Release => MAX_RELEASE as u64,
-            Self::Index => 256 << 20,
-            Self::ReleaseSignature | Self::IndexSignature => 4096,
+            Self::Index => MAX_UNPACKED,
+            Self::ReleaseSignature => MAX_SIGNATURE as u64,
         }
     }
 }

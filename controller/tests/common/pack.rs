@@ -10,10 +10,13 @@ use std::{
     path::Path,
 };
 
+use gse_controller::disk::records::{Published, Records};
 use gse_protocol::{
-    Index, Serial, Sha256,
+    Index, Release, Serial, Sha256,
     config::Trust,
-    index::{Content, Entry, Extent, FORMAT, Frame, Kind, Time},
+    delta,
+    index::{self, Content, Entry, Extent, FORMAT, Frame, Kind, Time},
+    release::{ImageFile, IndexDelta, IndexFile},
     sign::{Keys, Kind as SignedKind},
 };
 use rustix::fs::{SeekFrom, major, minor, seek};
@@ -53,6 +56,62 @@ impl Signer {
 pub struct Image {
     pub index: Index,
     pub tar_zst: Vec<u8>,
+}
+
+/// What makes an index out of the one with this digest.
+pub type Delta = (Sha256, Vec<u8>);
+
+impl Image {
+    /// What makes the index out of that of `older`.
+    pub fn since(&self, older: &Self) -> Delta {
+        let [newer, older] = [self, older].map(|image| image.index.to_cbor().unwrap());
+        (Sha256::of(&older), delta::make(&newer, &older, 19).unwrap())
+    }
+
+    /// What a server has of the image: the release and its signature, `index`, `image`, and perhaps `delta`.
+    pub fn publish(&self, signer: &Signer, delta: Option<Delta>) -> Vec<(&'static str, Vec<u8>)> {
+        let cbor = self.index.to_cbor().unwrap();
+        let packed = index::pack(&cbor, 3).unwrap();
+        let mut file = IndexFile::of("index".to_owned(), &packed, &cbor);
+        let delta = delta.map(|(content, delta)| {
+            file.since.push(IndexDelta::of(content, "delta".to_owned(), &delta));
+            ("delta", delta)
+        });
+        let Index { name, version, serial, .. } = &self.index;
+        let release = Release {
+            format: 1,
+            name: name.clone(),
+            version: version.clone(),
+            serial: *serial,
+            created: 0,
+            allow_downgrade: false,
+            index: file,
+            image: ImageFile {
+                path: "image".to_owned(),
+                size: self.tar_zst.len() as u64,
+                installed_size: 1,
+                entries: 1,
+            },
+            kernel: None,
+        };
+        let toml = release.to_toml().into_bytes();
+        let signature = signer.sign(SignedKind::Release, serial.0, &toml).into_bytes();
+        let files = [
+            ("latest.toml", toml),
+            ("latest.toml.minisig", signature),
+            ("index", packed),
+            ("image", self.tar_zst.clone()),
+        ];
+        files.into_iter().chain(delta).collect()
+    }
+
+    /// Writes what a slot keeps that has the image.
+    pub fn keep(&self, signer: &Signer, records: &Records) {
+        let files = self.publish(signer, None);
+        records.set_published(Published::Release, &files[0].1).unwrap();
+        records.set_published(Published::ReleaseSignature, &files[1].1).unwrap();
+        records.set_published(Published::Index, &self.index.to_cbor().unwrap()).unwrap();
+    }
 }
 
 /// Packs a tree into frames of `frame` bytes of tar.

@@ -10,7 +10,7 @@ use gse_controller::{
     log::Log,
     mount::Mounted,
 };
-use gse_protocol::{Sha256, release::IndexFile};
+use gse_protocol::release::WholeFile;
 
 use crate::common::{Loop, MIB, run};
 
@@ -51,9 +51,8 @@ impl Disk {
     }
 }
 
-fn named(path: &str, bytes: &[u8]) -> IndexFile {
-    let (size, sha256) = (bytes.len() as u64, Sha256::of(bytes));
-    IndexFile { path: path.to_owned(), size, sha256 }
+fn named(path: &str, bytes: &[u8]) -> WholeFile {
+    WholeFile::of(path.to_owned(), bytes)
 }
 
 #[test]

@@ -37,7 +37,7 @@ use gse_controller::{
     log::Log,
 };
 use gse_protocol::{
-    Release, Serial, Sha256,
+    Release, Serial,
     config::{
         Bundle, Introduction, Sources,
         bundle::{self, Files},
@@ -71,7 +71,7 @@ fn refused() -> String {
 }
 
 fn release(serial: u64) -> String {
-    let index = IndexFile { path: "images/i".into(), size: 1, sha256: Sha256([0; 32]) };
+    let index = IndexFile::of("images/i".into(), b"packed", b"cbor");
     let image = ImageFile { path: "images/s".into(), size: 1, installed_size: 1, entries: 1 };
     let release = Release {
         format: 1,

@@ -1,6 +1,12 @@
 //! Updates that go well, or that nobody wants.
 
-use std::{os::unix::fs::symlink, path::Path};
+use std::{
+    fs::{self, File},
+    io::Write as _,
+    os::unix::fs::symlink,
+    path::Path,
+    time::SystemTime,
+};
 
 use gse_qemu::{Exit, Filesystem, fixtures::Flavour};
 use gse_tests::{
@@ -104,6 +110,13 @@ fn an_update_that_came_while_the_machine_ran_needs_no_server_at_the_next_start()
         for applet in ["grep", "kill"] {
             symlink("busybox", tree.join("bin").join(applet)).unwrap();
         }
+        // What the index says of these is the same each time.
+        fs::create_dir(tree.join("usr")).unwrap();
+        for number in 0..200 {
+            let file = File::create(tree.join(format!("usr/{number}"))).unwrap();
+            (&file).write_all(number.to_string().as_bytes()).unwrap();
+            file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        }
     };
     small::publish(&lab, "1", change);
     lab.build_controller().unwrap();
@@ -112,6 +125,8 @@ fn an_update_that_came_while_the_machine_ran_needs_no_server_at_the_next_start()
     let machine = lab.machine().disk(disk.clone()).start().unwrap();
     machine.shows(&[&banner("1"), "this system is up"]);
     small::publish(&lab, "2", change);
+    // It is made out of the one that the machine has.
+    fs::remove_file(lab.dist().join("images/gse-2/index.cbor.zst")).unwrap();
     machine.shows(&["offered    version 2", "slot       /dev/vda3", "next start it is installed"]);
     machine.shows(&["2 into /dev/vda3", "on this machine", "by patches"]);
     machine.shows(&["this system is closed"]);
