@@ -38,7 +38,7 @@ use gse_controller::{
 use gse_protocol::{
     Release, Serial, Sha256,
     config::{self, drives::Filesystem},
-    release::{ImageFile, IndexFile},
+    release::{ImageFile, IndexFile, Kernel},
     sign::Kind,
 };
 use rustix::fs::{FlockOperation, flock};
@@ -47,6 +47,9 @@ use rustix::fs::{FlockOperation, flock};
 const KINDS: [(Filesystem, u32); 3] =
     [(Filesystem::Ext4, 48), (Filesystem::Btrfs, 128), (Filesystem::Xfs, 304)];
 const EXT4: (Filesystem, u32) = KINDS[0];
+
+/// What a BOOTFS has.
+const BOOT_MIB: u32 = 24;
 
 /// A release, with what a server has of it.
 struct Published1 {
@@ -81,7 +84,7 @@ impl Machine {
     ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("disk");
-        fs::File::create(&file).unwrap().set_len(u64::from(2 * mib + 4) << 20).unwrap();
+        fs::File::create(&file).unwrap().set_len(u64::from(2 * mib + BOOT_MIB + 4) << 20).unwrap();
         for number in [1, 2] {
             let slot = [format!("-n{number}:0:+{mib}M"), format!("-c{number}:gse-slot-{number}")];
             run(Command::new("sgdisk").args(slot).arg(&file));
@@ -137,7 +140,7 @@ impl Machine {
         if self.filesystem == Filesystem::Btrfs {
             run(Command::new("btrfs").args(["-q", "subvolume", "create"]).arg(&system));
         }
-        let Published1 { image, index, toml } = self.pack(1);
+        let Published1 { image, index, toml } = self.pack(1, None);
         install_on(&image, &system);
         let records = Records::create(&self.root()).unwrap();
         let sign = |kind, bytes: &[u8]| self.signer.sign(kind, 1, bytes);
@@ -156,7 +159,7 @@ impl Machine {
         run(Command::new("mount").args(["-o", "remount,ro"]).arg(self.root()));
     }
 
-    fn pack(&self, serial: u64) -> Published1 {
+    fn pack(&self, serial: u64, kernel: Option<Kernel>) -> Published1 {
         let mut image = pack::pack(&self.tree, 100_000);
         image.index.serial = Serial(serial);
         image.index.version = serial.to_string();
@@ -179,14 +182,29 @@ impl Machine {
                 installed_size: 1,
                 entries: 1,
             },
-            kernel: None,
+            kernel,
         };
         Published1 { image, index, toml: release.to_toml() }
     }
 
     fn publish(&self, serial: u64, change: impl FnOnce(&Path)) {
         change(&self.tree);
-        let Published1 { image, index, toml } = self.pack(serial);
+        self.offer(serial, None);
+    }
+
+    /// Publishes a version with a kernel of so many bytes.
+    fn publish_with_kernel(&self, serial: u64, size: usize) {
+        let file = |path: &str, seed, size| {
+            let bytes = tree::noise(seed, size);
+            self.server.put(path, &bytes);
+            IndexFile { path: path.to_owned(), size: size as u64, sha256: Sha256::of(&bytes) }
+        };
+        let initramfs = file("initramfs", serial + 2000, 3_000_000);
+        self.offer(serial, Some(Kernel { image: file("kernel", serial + 1000, size), initramfs }));
+    }
+
+    fn offer(&self, serial: u64, kernel: Option<Kernel>) {
+        let Published1 { image, index, toml } = self.pack(serial, kernel);
         let sign = |kind, bytes: &[u8]| self.signer.sign(kind, serial, bytes).into_bytes();
         for (path, bytes) in [
             ("latest.toml", toml.as_bytes()),
@@ -277,14 +295,40 @@ impl Machine {
         run(Command::new("sha256sum").arg(self.partition(partition)))
     }
 
-    /// Looks into the second slot. Other tests do not see the mount, and cannot hold it.
+    /// Makes a BOOTFS that systemd-boot reads.
+    fn add_boot(&self) {
+        let slot = [format!("-n3:0:+{BOOT_MIB}M"), "-c3:gse-bootfs".to_owned()];
+        run(Command::new("sgdisk").args(slot).arg(&self.device));
+        run(Command::new("partx").arg("-u").arg(&self.device));
+        run(Command::new("mkfs.ext4").args(["-q", "-L", "BOOTFS"]).arg(self.partition(3)));
+        self.inside(3, |top| fs::create_dir_all(top.join("loader/entries")).unwrap());
+    }
+
+    /// What is in the folder of kernels, and in that of the boot loader's entries.
+    fn kernels(&self) -> [Vec<String>; 2] {
+        self.inside(3, |top| {
+            ["gse", "loader/entries"].map(|folder| {
+                let listing = fs::read_dir(top.join(folder)).unwrap();
+                let mut names: Vec<_> =
+                    listing.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+                names.sort();
+                names
+            })
+        })
+    }
+
     fn second<T: Send>(&self, look: impl FnOnce(&Path) -> T + Send) -> T {
-        let at = self.folder.path().join("second");
+        self.inside(2, look)
+    }
+
+    /// Looks into a partition. Other tests do not see the mount, and cannot hold it.
+    fn inside<T: Send>(&self, partition: u32, look: impl FnOnce(&Path) -> T + Send) -> T {
+        let at = self.folder.path().join("inside");
         fs::create_dir_all(&at).unwrap();
         thread::scope(|scope| {
             let looking = scope.spawn(|| {
                 mount::keep_to_this_thread().unwrap();
-                run(Command::new("mount").arg(self.partition(2)).arg(&at));
+                run(Command::new("mount").arg(self.partition(partition)).arg(&at));
                 let found = look(&at);
                 run(Command::new("umount").arg(&at));
                 found
@@ -495,4 +539,57 @@ fn a_server_that_is_busy_or_has_no_image_costs_no_slot() {
     assert_eq!(busy.fetch().unwrap(), WAITS);
     let asked = busy.server.requests().iter().filter(|r| r.path == "index").count();
     assert!(asked > 1 && started.elapsed().as_secs() >= asked as u64 - 1);
+}
+
+#[test]
+fn a_release_waits_with_the_kernel_that_it_brings_or_not_at_all() {
+    let broken = Arc::new(AtomicBool::new(true));
+    let breaks = Arc::clone(&broken);
+    let machine = Machine::new(EXT4, move |request: &Request| match &*request.path {
+        "initramfs" if breaks.load(Ordering::SeqCst) => match request.number {
+            number if number < 8 => Answer::CutAfter(1_000_000),
+            _ => Answer::Status(404),
+        },
+        _ => Answer::Right,
+    });
+    machine.add_boot();
+    machine.publish_with_kernel(2, 2_000_000);
+    let before = machine.bytes(2);
+    let error = machine.fetch().unwrap_err();
+    assert!(error.contains("writing initramfs-2.img to BOOTFS"), "{error}");
+    assert_eq!(machine.kernels(), [vec!["vmlinuz-2".to_owned()], Vec::new()]);
+    assert_eq!(before, machine.bytes(2), "a slot was given up for what is not complete");
+    assert!(!machine.plan().waiting);
+
+    // What is there is not fetched again, and no boot loader knows of it.
+    let asked = |from: usize| {
+        let requests = machine.server.requests().split_off(from);
+        ["kernel", "initramfs"].map(|path| requests.iter().any(|request| request.path == path))
+    };
+    broken.store(false, Ordering::SeqCst);
+    let from = machine.server.requests().len();
+    assert_eq!(machine.fetch().unwrap(), WAITS);
+    assert_eq!(asked(from), [false, true]);
+    machine.is_in_second();
+    let both = ["initramfs-2.img", "vmlinuz-2"].map(str::to_owned).to_vec();
+    assert_eq!(machine.kernels(), [both.clone(), Vec::new()]);
+    machine.inside(3, |top| {
+        let found = fs::read(top.join("gse/initramfs-2.img")).unwrap();
+        assert!(found == tree::noise(2002, 3_000_000));
+    });
+    let from = machine.server.requests().len();
+    assert_eq!(machine.fetch().unwrap(), WAITS);
+    assert_eq!(asked(from), [false, false]);
+    machine.inside(3, |top| fs::write(top.join("gse/vmlinuz-2"), "bad").unwrap());
+    let from = machine.server.requests().len();
+    assert_eq!(machine.fetch().unwrap(), WAITS);
+    assert_eq!(asked(from), [true, false]);
+
+    // Too large for BOOTFS: what waits goes on waiting.
+    machine.publish_with_kernel(3, 24_000_000);
+    let before = machine.bytes(2);
+    let error = machine.fetch().unwrap_err();
+    assert!(error.contains("make it larger"), "{error}");
+    assert!(!machine.plan().waiting);
+    assert_eq!((before, machine.kernels()), (machine.bytes(2), [both, Vec::new()]));
 }

@@ -122,6 +122,16 @@ impl<'m> Slots<'m> {
         Ok(())
     }
 
+    /// The release of a system.
+    pub(super) fn release(&mut self, id: SlotId, config: &Bundle) -> Result<Release> {
+        let open = self.take(id)?;
+        let records = Records::open(open.top())?.context("its record is missing")?;
+        let record = records.slot()?.context("its record is missing")?;
+        let release = release(&records, &record, config);
+        self.put_back(id, open);
+        release
+    }
+
     /// The last fallback of this machine.
     pub(super) fn fallback(&self) -> Option<&Fallback> {
         self.fallback.as_ref()
@@ -304,13 +314,7 @@ fn content(top: &Path, config: &Bundle) -> Result<(Content, Option<SlotRecord>)>
     let nothing = || Ok((Content::Nothing, None));
     let Some(records) = Records::open(top)? else { return nothing() };
     let Some(record) = records.slot()?.filter(|record| record.complete) else { return nothing() };
-    let toml = records.published(Published::Release)?.context("its release is missing")?;
-    let signature =
-        records.published(Published::ReleaseSignature)?.context("its release has no signature")?;
-    let signature = signature.get(..signature.len().min(MAX_SIGNATURE)).unwrap_or_default();
-    let keys = record.origin.with(&config.sources.keys);
-    let release =
-        Release::open(&toml, &String::from_utf8_lossy(signature), &keys).context("its release")?;
+    let release = release(&records, &record, config)?;
     let system = System {
         serial: release.serial,
         version: release.version,
@@ -318,4 +322,14 @@ fn content(top: &Path, config: &Bundle) -> Result<(Content, Option<SlotRecord>)>
         life: records.cycle().ok().flatten().map(|cycle| cycle.life()),
     };
     Ok((Content::System(system), Some(record)))
+}
+
+/// The release that a system keeps, with the signature of a key that is trusted or was when it was installed.
+fn release(records: &Records, record: &SlotRecord, config: &Bundle) -> Result<Release> {
+    let toml = records.published(Published::Release)?.context("its release is missing")?;
+    let signature =
+        records.published(Published::ReleaseSignature)?.context("its release has no signature")?;
+    let signature = signature.get(..signature.len().min(MAX_SIGNATURE)).unwrap_or_default();
+    let keys = record.origin.with(&config.sources.keys);
+    Release::open(&toml, &String::from_utf8_lossy(signature), &keys).context("its release")
 }
