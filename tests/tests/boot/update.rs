@@ -94,24 +94,26 @@ $gse closed
 exec poweroff -f
 "#;
 
+/// Makes that the init of a tree.
+pub(crate) fn fetches(tree: &Path) {
+    small::program(&tree.join("sbin/init"), FETCHING);
+    for applet in ["grep", "kill"] {
+        symlink("busybox", tree.join("bin").join(applet)).unwrap();
+    }
+}
+
 #[test]
 fn an_update_that_came_while_the_machine_ran_needs_no_server_at_the_next_start() {
     let dir = scratch();
     let mut lab = small::unpublished(dir.path(), Flavour::Cloud, Filesystem::Ext4);
     lab.write_config("controller/boot.toml", "[update]\nbackground = true\n").unwrap();
-    let change = |tree: &Path| {
-        small::program(&tree.join("sbin/init"), FETCHING);
-        for applet in ["grep", "kill"] {
-            symlink("busybox", tree.join("bin").join(applet)).unwrap();
-        }
-    };
-    small::publish(&lab, "1", change);
+    small::publish(&lab, "1", fetches);
     lab.build_controller().unwrap();
     let disk = lab.blank_disk(&dir.path().join("disk.img")).unwrap();
 
     let machine = lab.machine().disk(disk.clone()).start().unwrap();
     machine.shows(&[&banner("1"), "this system is up"]);
-    small::publish(&lab, "2", change);
+    small::publish(&lab, "2", fetches);
     machine.shows(&["offered    version 2", "slot       /dev/vda3", "next start it is installed"]);
     machine.shows(&["2 into /dev/vda3", "on this machine", "by patches"]);
     machine.shows(&["this system is closed"]);
