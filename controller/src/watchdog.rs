@@ -6,7 +6,7 @@
 
 use std::{
     fs::{self, File},
-    io::Write as _,
+    io::{self, Write as _},
     os::fd::OwnedFd,
     path::Path,
     sync::mpsc,
@@ -25,6 +25,7 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fs::{Access, AtFlags, CWD, Mode, OFlags, accessat, openat},
     process::{chroot, fchdir},
+    stdio::dup2_stdout,
 };
 
 use crate::{
@@ -85,6 +86,7 @@ pub fn run() -> Result<()> {
     asked.add(Signal::SIGTERM);
     asked.thread_block().context("blocking signals")?;
     let asked = SignalFd::new(&asked).context("listening for signals")?;
+    begun().context("telling that the guard has begun")?;
     // Of its own, so that no terminal's end is its end; and memory is taken from others first.
     let _ = rustix::process::setsid();
     let _ = fs::write("/proc/self/oom_score_adj", "-1000");
@@ -117,6 +119,13 @@ pub fn run() -> Result<()> {
             return dismissed(dog, reported);
         }
     }
+}
+
+/// Lets the handover, which waits for a word on this pipe, go on.
+fn begun() -> io::Result<()> {
+    let nowhere = File::options().write(true).open("/dev/null")?;
+    io::stdout().write_all(b"\n")?;
+    Ok(dup2_stdout(nowhere)?)
 }
 
 /// The first hardware watchdog that nobody has, started.

@@ -6,9 +6,10 @@
 //! stays bounded.
 //!
 //! A piece with a base is a binary patch of bsdiff's family (<https://www.daemonology.net/papers/bsdiff.pdf>): the
-//! number of its steps, the steps, what they add, and what they insert. A step says how far to move in the base, how
-//! many of its bytes are taken with what is added to each, and how many bytes are inserted after them. All
-//! numbers are LEB128, the first of each step zigzag. A piece without a base is the bytes themselves.
+//! number of its [`Step`]s, the steps, the number of its [`Run`]s, the runs, what the runs add, and what the steps insert.
+//! The steps lay out the bytes that it makes, and the runs then change some of them: of code that was compiled anew,
+//! few bytes in a hundred. All numbers are LEB128, the first of each step zigzag. A piece without a base is the bytes
+//! themselves.
 
 use minicbor::{Decode, Encode};
 
@@ -146,13 +147,13 @@ fn stored(index: &Index, number: u32) -> Option<&Content> {
     }
 }
 
-/// A step of a patch.
+/// Lays out the next bytes of what a patch makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Step {
     /// How far to move in the base before.
     pub seek: i64,
-    /// How many bytes of the base are added to.
-    pub add: u32,
+    /// How many bytes of the base are copied.
+    pub copy: u32,
     /// How many bytes are inserted then.
     pub insert: u32,
 }
@@ -161,7 +162,7 @@ impl Step {
     /// Appends it, as a piece has it.
     pub fn write(self, to: &mut Vec<u8>) {
         write_number(to, (self.seek << 1 ^ self.seek >> 63) as u64);
-        write_number(to, self.add.into());
+        write_number(to, self.copy.into());
         write_number(to, self.insert.into());
     }
 
@@ -169,9 +170,34 @@ impl Step {
     pub fn read(from: &mut &[u8]) -> Option<Self> {
         let seek = read_number(from)?;
         let seek = (seek >> 1) as i64 ^ -((seek & 1) as i64);
-        let add = u32::try_from(read_number(from)?).ok()?;
-        Some(Self { seek, add, insert: u32::try_from(read_number(from)?).ok()? })
+        Some(Self { seek, copy: read_length(from)?, insert: read_length(from)? })
     }
+}
+
+/// Bytes of what the steps have laid out that something is added to, modulo 256.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Run {
+    /// How many bytes before it, from the end of the run before, stay as they are.
+    pub keep: u32,
+    /// How many bytes are changed.
+    pub change: u32,
+}
+
+impl Run {
+    /// Appends it, as a piece has it.
+    pub fn write(self, to: &mut Vec<u8>) {
+        write_number(to, self.keep.into());
+        write_number(to, self.change.into());
+    }
+
+    /// Takes it from the front of a piece.
+    pub fn read(from: &mut &[u8]) -> Option<Self> {
+        Some(Self { keep: read_length(from)?, change: read_length(from)? })
+    }
+}
+
+fn read_length(from: &mut &[u8]) -> Option<u32> {
+    read_number(from).and_then(|length| u32::try_from(length).ok())
 }
 
 /// Appends a number as LEB128.

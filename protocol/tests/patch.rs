@@ -4,7 +4,7 @@
 use gse_protocol::{
     Index, Serial, Sha256,
     index::{Content, Entry, FORMAT, Frame, Kind, Time},
-    patch::{MAX_PIECE, PatchFile, Piece, Step, Table, read_number, write_number},
+    patch::{MAX_PIECE, PatchFile, Piece, Run, Step, Table, read_number, write_number},
 };
 use proptest::prelude::*;
 
@@ -93,8 +93,21 @@ fn an_index_lists_patches_that_have_a_name_and_a_table() {
 
 proptest! {
     #[test]
-    fn steps_are_read_as_they_were_written(seek: i64, add: u32, insert: u32) {
-        let step = Step { seek, add, insert };
+    fn runs_are_read_as_they_were_written(keep: u32, change: u32) {
+        let run = Run { keep, change };
+        let mut bytes = Vec::new();
+        run.write(&mut bytes);
+        let mut rest = bytes.as_slice();
+        prop_assert_eq!(Run::read(&mut rest), Some(run));
+        prop_assert!(rest.is_empty());
+        for cut in 0..bytes.len() {
+            prop_assert_eq!(Run::read(&mut &bytes[..cut]), None);
+        }
+    }
+
+    #[test]
+    fn steps_are_read_as_they_were_written(seek: i64, copy: u32, insert: u32) {
+        let step = Step { seek, copy, insert };
         let mut bytes = Vec::new();
         step.write(&mut bytes);
         let mut rest = bytes.as_slice();

@@ -1,9 +1,12 @@
 //! The patches themselves: bsdiff's matches, written as pieces. Pure.
 
-use std::convert::Infallible;
+use std::{convert::Infallible, ops::Range};
 
 use bidiff::{DiffParams, Match};
-use gse_protocol::patch::{MAX_PIECE, Step, write_number};
+use gse_protocol::patch::{MAX_PIECE, Run, Step, write_number};
+
+/// Changed bytes with no more unchanged ones between them are one run: another run takes two bytes.
+const NEAR: usize = 1;
 
 /// A piece's bytes, and how many bytes of the new content it makes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,8 +65,8 @@ pub(super) fn deltas(old: &[u8], offset: u64, new: &[u8]) -> Vec<Delta> {
 
 fn piece(old: &[u8], offset: u64, new: &[u8], copies: &[Copy]) -> Delta {
     let makes = new.len() as u32;
-    let mut bytes = Vec::with_capacity(new.len());
-    let (mut adds, mut inserts) = (Vec::new(), Vec::new());
+    let mut bytes = Vec::new();
+    let (mut changes, mut inserts) = (Vec::with_capacity(new.len()), Vec::new());
     write_number(&mut bytes, copies.len() as u64);
     let (mut at, mut rest) = (0_i64, new);
     for copy in copies {
@@ -71,24 +74,42 @@ fn piece(old: &[u8], offset: u64, new: &[u8], copies: &[Copy]) -> Delta {
         let (same, other) = rest.split_at(copy.add);
         let (inserted, after) = other.split_at(copy.insert);
         let base = old.get(copy.from..).unwrap_or_default();
-        adds.extend(same.iter().zip(base).map(|(new, old)| new.wrapping_sub(*old)));
+        changes.extend(same.iter().zip(base).map(|(new, old)| new.wrapping_sub(*old)));
+        changes.resize(changes.len() + copy.insert, 0);
         inserts.extend_from_slice(inserted);
         // Nobody reads the base for nothing.
         let seek = if copy.add == 0 { 0 } else { from - at };
-        Step { seek, add: copy.add as u32, insert: copy.insert as u32 }.write(&mut bytes);
+        Step { seek, copy: copy.add as u32, insert: copy.insert as u32 }.write(&mut bytes);
         at += seek + copy.add as i64;
         rest = after;
     }
-    let pays = covers(copies) == new.len()
-        && bytes.len() <= new.len() / 2
-        && bytes.len() + inserts.len() + adds.iter().filter(|add| **add != 0).count()
-            < new.len() / 10 * 9;
-    if !pays {
+    let runs = runs(&changes);
+    write_number(&mut bytes, runs.len() as u64);
+    let (mut end, mut adds) = (0, Vec::new());
+    for run in runs {
+        Run { keep: (run.start - end) as u32, change: run.len() as u32 }.write(&mut bytes);
+        end = run.end;
+        adds.extend_from_slice(changes.get(run).unwrap_or_default());
+    }
+    let length = bytes.len() + adds.len() + inserts.len();
+    if covers(copies) != new.len() || length >= new.len() / 10 * 9 {
         return Delta { makes, patches: false, bytes: new.to_vec() };
     }
     bytes.extend_from_slice(&adds);
     bytes.extend_from_slice(&inserts);
     Delta { makes, patches: true, bytes }
+}
+
+/// Where bytes change.
+fn runs(changes: &[u8]) -> Vec<Range<usize>> {
+    let mut runs: Vec<Range<usize>> = Vec::new();
+    for (at, _) in changes.iter().enumerate().filter(|(_, change)| **change != 0) {
+        match runs.last_mut() {
+            Some(last) if at <= last.end + NEAR => last.end = at + 1,
+            _ => runs.push(at..at + 1),
+        }
+    }
+    runs
 }
 
 fn covers(copies: &[Copy]) -> usize {

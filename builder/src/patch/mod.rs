@@ -10,6 +10,8 @@ mod delta;
 mod image;
 mod pack;
 mod sketch;
+mod units;
+mod workers;
 
 /// Of zstd, for patch files: they are made once, and fetched by every machine.
 pub const LEVEL: i32 = 19;

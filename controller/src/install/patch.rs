@@ -7,7 +7,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use gse_protocol::{
     Index,
     index::Content,
-    patch::{PatchFile, Piece, Step, Table, read_number},
+    patch::{PatchFile, Piece, Run, Step, Table, read_number},
 };
 
 use super::{
@@ -123,7 +123,7 @@ impl<'p> Bases<'p> {
         made
     }
 
-    /// Does all steps; `None` if something is not as it should be.
+    /// Does all steps, and then all runs; `None` if something is not as it should be.
     fn steps(
         &mut self,
         number: u32,
@@ -132,31 +132,44 @@ impl<'p> Bases<'p> {
         made: &mut Vec<u8>,
     ) -> Option<()> {
         let steps = read_number(&mut patch)?;
-        // After the steps, all that they add, and then all that they insert.
-        let (mut rest, mut added) = (patch, 0_usize);
+        let mut layout = patch;
         for _ in 0..steps {
-            added = added.checked_add(Step::read(&mut rest)?.add as usize)?;
+            Step::read(&mut patch)?;
         }
-        let (mut adds, mut inserts) = rest.split_at_checked(added)?;
+        let runs = read_number(&mut patch)?;
+        let (mut changes, mut changed) = (patch, 0_usize);
+        for _ in 0..runs {
+            changed = changed.checked_add(Run::read(&mut patch)?.change as usize)?;
+        }
+        let (mut adds, mut inserts) = patch.split_at_checked(changed)?;
         let mut at = 0_u64;
         for _ in 0..steps {
-            let step = Step::read(&mut patch)?;
+            let step = Step::read(&mut layout)?;
             at = at.checked_add_signed(step.seek)?;
-            let add = take(&mut adds, step.add)?;
             let insert = take(&mut inserts, step.insert)?;
-            if made.len() + add.len() + insert.len() > made.capacity() {
+            let mut left = step.copy as usize;
+            if made.len() + left + insert.len() > made.capacity() {
                 return None;
             }
-            let mut left = add;
-            while !left.is_empty() {
+            while left > 0 {
                 let old = self.read(number, base, at)?;
-                let length = old.len().min(left.len());
-                let (now, later) = left.split_at_checked(length)?;
-                made.extend(now.iter().zip(old).map(|(add, old)| add.wrapping_add(*old)));
-                left = later;
-                at += length as u64;
+                let old = old.get(..left).unwrap_or(old);
+                made.extend_from_slice(old);
+                left -= old.len();
+                at += old.len() as u64;
             }
             made.extend_from_slice(insert);
+        }
+        let mut rest = made.as_mut_slice();
+        for _ in 0..runs {
+            let run = Run::read(&mut changes)?;
+            let (_, from_here) =
+                std::mem::take(&mut rest).split_at_mut_checked(run.keep as usize)?;
+            let (here, after) = from_here.split_at_mut_checked(run.change as usize)?;
+            for (byte, add) in here.iter_mut().zip(take(&mut adds, run.change)?) {
+                *byte = byte.wrapping_add(*add);
+            }
+            rest = after;
         }
         Some(())
     }

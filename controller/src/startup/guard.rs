@@ -1,10 +1,11 @@
 //! The guard of the startup ([`crate::watchdog`]) as a process: started with the handover, and ended where that fails.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Read as _},
     os::unix::process::CommandExt as _,
     path::Path,
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
 };
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -25,9 +26,16 @@ pub(super) fn start() -> io::Result<()> {
     end(run);
     let mut command = Command::new(PROGRAM);
     command.arg0(NAME).arg(WORD).current_dir(run);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let pid = command.spawn()?.id();
-    fs::write(run.join(FILE), pid.to_string())
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut guard = command.spawn()?;
+    fs::write(run.join(FILE), guard.id().to_string())?;
+    wait(&mut guard)
+}
+
+/// Waits until it says that it has open what it needs: with the handover its paths lead nowhere.
+fn wait(guard: &mut Child) -> io::Result<()> {
+    let said = guard.stdout.take().map_or(Ok(0), |mut stdout| stdout.read(&mut [0]));
+    if said? == 0 { Err(io::Error::other("the guard ended at once")) } else { Ok(()) }
 }
 
 /// Ends the one that was started, if there is one. The system could not be entered, so there is nothing to guard: it
@@ -57,6 +65,23 @@ mod tests {
     use std::os::unix::process::ExitStatusExt as _;
 
     use super::*;
+
+    #[test]
+    fn a_guard_has_begun_when_it_says_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let say = |script| {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", script]).current_dir(&dir).stdout(Stdio::piped()).spawn()
+        };
+        let mut guard = say("sleep 0.2; : >begun; echo; exec sleep 60").unwrap();
+        wait(&mut guard).unwrap();
+        assert!(dir.path().join("begun").exists());
+        guard.kill().unwrap();
+        guard.wait().unwrap();
+        let mut guard = say("exit 0").unwrap();
+        assert!(wait(&mut guard).unwrap_err().to_string().contains("ended at once"));
+        guard.wait().unwrap();
+    }
 
     #[test]
     fn only_a_guard_is_ended() {
