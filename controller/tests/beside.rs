@@ -48,7 +48,7 @@ const KINDS: [(Filesystem, u32); 3] =
     [(Filesystem::Ext4, 48), (Filesystem::Btrfs, 128), (Filesystem::Xfs, 304)];
 const EXT4: (Filesystem, u32) = KINDS[0];
 
-/// What a BOOTFS has.
+/// What a third partition has, for a BOOTFS.
 const BOOT_MIB: u32 = 24;
 
 /// A release, with what a server has of it.
@@ -89,6 +89,7 @@ impl Machine {
             let slot = [format!("-n{number}:0:+{mib}M"), format!("-c{number}:gse-slot-{number}")];
             run(Command::new("sgdisk").args(slot).arg(&file));
         }
+        run(Command::new("sgdisk").arg(format!("-n3:0:+{BOOT_MIB}M")).arg(&file));
         let mut losetup = Command::new("losetup");
         let device = run(losetup.args(["-f", "--show", "-P"]).arg(&file));
         let device = PathBuf::from(device.trim());
@@ -297,9 +298,6 @@ impl Machine {
 
     /// Makes a BOOTFS that systemd-boot reads.
     fn add_boot(&self) {
-        let slot = [format!("-n3:0:+{BOOT_MIB}M"), "-c3:gse-bootfs".to_owned()];
-        run(Command::new("sgdisk").args(slot).arg(&self.device));
-        run(Command::new("partx").arg("-u").arg(&self.device));
         run(Command::new("mkfs.ext4").args(["-q", "-L", "BOOTFS"]).arg(self.partition(3)));
         self.inside(3, |top| fs::create_dir_all(top.join("loader/entries")).unwrap());
     }
