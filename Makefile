@@ -103,7 +103,7 @@ fmt: ## Format the Rust code
 lint: ## Check formatting, lints and shell scripts
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
-	shellcheck scripts/* .ci/run
+	shellcheck $$(find scripts -type f) .ci/run
 
 fuzz: fuzzer ## Fuzz the parsers of signed and fetched bytes, SECONDS=60 each (needs cargo-fuzz and a nightly Rust)
 	cd fuzz && for target in $$(cargo +nightly fuzz list); do mkdir -p corpus/$$target && \

@@ -37,8 +37,9 @@ use gse_controller::{
     startup::Verdict,
 };
 use gse_protocol::{
-    Serial,
+    Serial, Sha256,
     config::{self, drives::Filesystem},
+    release::{Kernel, WholeFile},
     sign::Kind,
 };
 use rustix::fs::{FlockOperation, flock};
@@ -47,6 +48,9 @@ use rustix::fs::{FlockOperation, flock};
 const KINDS: [(Filesystem, u32); 3] =
     [(Filesystem::Ext4, 48), (Filesystem::Btrfs, 128), (Filesystem::Xfs, 304)];
 const EXT4: (Filesystem, u32) = KINDS[0];
+
+/// What a third partition has, for a BOOTFS.
+const BOOT_MIB: u32 = 24;
 
 /// A running machine with two slots, and a server.
 struct Machine {
@@ -83,11 +87,12 @@ impl Machine {
     ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("disk");
-        fs::File::create(&file).unwrap().set_len(u64::from(2 * mib + 4) << 20).unwrap();
+        fs::File::create(&file).unwrap().set_len(u64::from(2 * mib + BOOT_MIB + 4) << 20).unwrap();
         for number in [1, 2] {
             let slot = [format!("-n{number}:0:+{mib}M"), format!("-c{number}:gse-slot-{number}")];
             run(Command::new("sgdisk").args(slot).arg(&file));
         }
+        run(Command::new("sgdisk").arg(format!("-n3:0:+{BOOT_MIB}M")).arg(&file));
         let mut losetup = Command::new("losetup");
         let device = run(losetup.args(["-f", "--show", "-P"]).arg(&file));
         let device = PathBuf::from(device.trim());
@@ -157,11 +162,28 @@ impl Machine {
 
     fn publish(&self, serial: u64, change: impl FnOnce(&Path)) {
         change(&self.tree);
-        self.offer(&self.pack(serial), None);
+        self.offer(&self.pack(serial), None, None);
     }
 
-    fn offer(&self, image: &Image, delta: Option<Delta>) -> Vec<(&'static str, Vec<u8>)> {
-        let files = image.publish(&self.signer, delta);
+    /// Publishes a version with a kernel of so many bytes.
+    fn publish_with_kernel(&self, serial: u64, size: usize) {
+        let file = |path: &str, seed, size| {
+            let bytes = tree::noise(seed, size);
+            self.server.put(path, &bytes);
+            WholeFile { path: path.to_owned(), size: size as u64, sha256: Sha256::of(&bytes) }
+        };
+        let initramfs = file("initramfs", serial + 2000, 3_000_000);
+        let image = file("kernel", serial + 1000, size);
+        self.offer(&self.pack(serial), None, Some(Kernel { image, initramfs }));
+    }
+
+    fn offer(
+        &self,
+        image: &Image,
+        delta: Option<Delta>,
+        kernel: Option<Kernel>,
+    ) -> Vec<(&'static str, Vec<u8>)> {
+        let files = image.publish(&self.signer, delta, kernel);
         files.iter().for_each(|(path, bytes)| self.server.put(path, bytes));
         files
     }
@@ -244,14 +266,37 @@ impl Machine {
         run(Command::new("sha256sum").arg(self.partition(partition)))
     }
 
-    /// Looks into the second slot. Other tests do not see the mount, and cannot hold it.
+    /// Makes a BOOTFS that systemd-boot reads.
+    fn add_boot(&self) {
+        run(Command::new("mkfs.ext4").args(["-q", "-L", "BOOTFS"]).arg(self.partition(3)));
+        self.inside(3, |top| fs::create_dir_all(top.join("loader/entries")).unwrap());
+    }
+
+    /// What is in the folder of kernels, and in that of the boot loader's entries.
+    fn kernels(&self) -> [Vec<String>; 2] {
+        self.inside(3, |top| {
+            ["gse", "loader/entries"].map(|folder| {
+                let listing = fs::read_dir(top.join(folder)).unwrap();
+                let mut names: Vec<_> =
+                    listing.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+                names.sort();
+                names
+            })
+        })
+    }
+
     fn second<T: Send>(&self, look: impl FnOnce(&Path) -> T + Send) -> T {
-        let at = self.folder.path().join("second");
+        self.inside(2, look)
+    }
+
+    /// Looks into a partition. Other tests do not see the mount, and cannot hold it.
+    fn inside<T: Send>(&self, partition: u32, look: impl FnOnce(&Path) -> T + Send) -> T {
+        let at = self.folder.path().join("inside");
         fs::create_dir_all(&at).unwrap();
         thread::scope(|scope| {
             let looking = scope.spawn(|| {
                 mount::keep_to_this_thread().unwrap();
-                run(Command::new("mount").arg(self.partition(2)).arg(&at));
+                run(Command::new("mount").arg(self.partition(partition)).arg(&at));
                 let found = look(&at);
                 run(Command::new("umount").arg(&at));
                 found
@@ -471,7 +516,7 @@ fn with_delta(
 ) -> (Machine, HashMap<&'static str, u64>) {
     let machine = Machine::new(EXT4, decide);
     let image = machine.pack(2);
-    let files = machine.offer(&image, Some(image.since(&machine.first)));
+    let files = machine.offer(&image, Some(image.since(&machine.first)), None);
     (machine, files.iter().map(|(path, bytes)| (*path, bytes.len() as u64)).collect())
 }
 
@@ -521,7 +566,7 @@ fn what_does_not_make_the_index_is_passed_over_and_the_whole_is_fetched() {
     let (machine, sizes) = with_delta(right);
     let (right, mut other) = (machine.pack(2), machine.pack(2));
     other.index.name = "other".to_owned();
-    machine.offer(&right, Some(other.since(&machine.first)));
+    machine.offer(&right, Some(other.since(&machine.first)), None);
     assert_eq!(machine.plan().index, Some(sizes["index"]));
     assert_eq!(machine.asks_for(["delta", "index"]), [true, true]);
 }
@@ -551,4 +596,57 @@ fn a_server_that_is_too_busy_for_a_part_is_not_asked_for_the_whole() {
     let error = machine.fetch().unwrap_err();
     assert!(error.contains("busy"), "{error}");
     assert!(machine.server.requests().iter().all(|request| request.path != "index"));
+}
+
+#[test]
+fn a_release_waits_with_the_kernel_that_it_brings_or_not_at_all() {
+    let broken = Arc::new(AtomicBool::new(true));
+    let breaks = Arc::clone(&broken);
+    let machine = Machine::new(EXT4, move |request: &Request| match &*request.path {
+        "initramfs" if breaks.load(Ordering::SeqCst) => match request.number {
+            number if number < 8 => Answer::CutAfter(1_000_000),
+            _ => Answer::Status(404),
+        },
+        _ => Answer::Right,
+    });
+    machine.add_boot();
+    machine.publish_with_kernel(2, 2_000_000);
+    let before = machine.bytes(2);
+    let error = machine.fetch().unwrap_err();
+    assert!(error.contains("writing initramfs-2.img to BOOTFS"), "{error}");
+    assert_eq!(machine.kernels(), [vec!["vmlinuz-2".to_owned()], Vec::new()]);
+    assert_eq!(before, machine.bytes(2), "a slot was given up for what is not complete");
+    assert!(!machine.plan().waiting);
+
+    // What is there is not fetched again, and no boot loader knows of it.
+    let asked = |from: usize| {
+        let requests = machine.server.requests().split_off(from);
+        ["kernel", "initramfs"].map(|path| requests.iter().any(|request| request.path == path))
+    };
+    broken.store(false, Ordering::SeqCst);
+    let from = machine.server.requests().len();
+    assert_eq!(machine.fetch().unwrap(), WAITS);
+    assert_eq!(asked(from), [false, true]);
+    machine.is_in_second();
+    let both = ["initramfs-2.img", "vmlinuz-2"].map(str::to_owned).to_vec();
+    assert_eq!(machine.kernels(), [both.clone(), Vec::new()]);
+    machine.inside(3, |top| {
+        let found = fs::read(top.join("gse/initramfs-2.img")).unwrap();
+        assert!(found == tree::noise(2002, 3_000_000));
+    });
+    let from = machine.server.requests().len();
+    assert_eq!(machine.fetch().unwrap(), WAITS);
+    assert_eq!(asked(from), [false, false]);
+    machine.inside(3, |top| fs::write(top.join("gse/vmlinuz-2"), "bad").unwrap());
+    let from = machine.server.requests().len();
+    assert_eq!(machine.fetch().unwrap(), WAITS);
+    assert_eq!(asked(from), [true, false]);
+
+    // Too large for BOOTFS: what waits goes on waiting.
+    machine.publish_with_kernel(3, 24_000_000);
+    let before = machine.bytes(2);
+    let error = machine.fetch().unwrap_err();
+    assert!(error.contains("make it larger"), "{error}");
+    assert!(!machine.plan().waiting);
+    assert_eq!((before, machine.kernels()), (machine.bytes(2), [both, Vec::new()]));
 }

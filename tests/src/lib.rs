@@ -9,6 +9,7 @@ pub mod liar;
 pub mod mirror;
 pub mod netns;
 pub mod nfs;
+pub mod room_cache;
 pub mod scenario;
 pub mod small;
 pub mod tree;

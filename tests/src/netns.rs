@@ -4,18 +4,13 @@
 use std::{
     ffi::OsStr,
     fs::{self, File},
-    net::{Ipv4Addr, TcpStream},
+    net::Ipv4Addr,
     os::fd::AsRawFd as _,
-    path::Path,
-    process::{Command, Stdio},
+    process::Command,
     thread,
-    time::{Duration, Instant},
 };
 
-use gse_qemu::{
-    fixtures::repository,
-    process::{self, Child},
-};
+use gse_qemu::process;
 use nix::sched::{CloneFlags, setns, unshare};
 
 /// A network namespace. It has no name: it goes with the last process or file that is in it, so nothing
@@ -77,6 +72,12 @@ impl Host {
         process::output(command).unwrap_or_else(|e| panic!("{program} {words}: {e}"))
     }
 
+    /// Lets this card send at most so many megabits in a second.
+    pub fn limit(&self, card: &str, megabits: u32) {
+        let rate = format!("rate {megabits}mbit burst 128kb latency 100ms");
+        self.output("tc", &format!("qdisc add dev {card} root tbf {rate}"));
+    }
+
     /// How many bytes this card has sent, all headers included.
     pub fn sent(&self, card: &str) -> u64 {
         let text = self.ip(&format!("-j -s link show {card}"));
@@ -129,47 +130,4 @@ impl Room {
         let machines = (0..machines).map(connect).collect();
         Self { server, switch, machines }
     }
-
-    /// Lets the server send at most so many megabits in a second.
-    pub fn limit(&self, megabits: u32) {
-        let rate = format!("rate {megabits}mbit burst 128kb latency 100ms");
-        self.server.output("tc", &format!("qdisc add dev uplink root tbf {rate}"));
-    }
-}
-
-/// What the documented configuration of a cache calls the server, and where the cache listens and keeps its files.
-const ORIGIN: &str = "gse.example:8080";
-const FILES: &str = "/var/cache/nginx/gse";
-/// Where the cache listens.
-pub const CACHE_PORT: u16 = 8080;
-
-/// nginx on a room's switch as `docs/room-cache/nginx.conf` sets it up, for the server at `origin` (`HOST:PORT`). It listens
-/// when this returns. `work` is an empty directory.
-pub fn nginx(room: &Room, work: &Path, origin: &str) -> Child {
-    let documented = repository().join("docs/room-cache/nginx.conf");
-    let part = fs::read_to_string(documented).unwrap();
-    assert!(part.contains(ORIGIN) && part.contains(FILES), "{part}");
-    let files = work.join("files");
-    fs::create_dir(&files).unwrap();
-    let part = part.replace(ORIGIN, origin).replace(FILES, files.to_str().unwrap());
-    fs::write(work.join("part.conf"), part).unwrap();
-    let (whole, work) = (work.join("nginx.conf"), work.display());
-    // What Debian's own has around it, but for where files lie.
-    let text = format!(
-        "daemon off; master_process off; error_log stderr; pid {work}/pid; events {{}} http {{ access_log off;\n\
-         client_body_temp_path {work}/body; proxy_temp_path {work}/proxy; fastcgi_temp_path {work}/fastcgi;\n\
-         uwsgi_temp_path {work}/uwsgi; scgi_temp_path {work}/scgi; include {work}/part.conf; }}\n"
-    );
-    fs::write(&whole, text).unwrap();
-    let mut command = room.switch.command("nginx");
-    command.args(["-e", "stderr", "-c"]).arg(&whole).stdin(Stdio::null());
-    let mut child = process::spawn(command).unwrap();
-    let end = Instant::now() + Duration::from_secs(60);
-    room.switch.run(|| {
-        while let Err(error) = TcpStream::connect((Ipv4Addr::LOCALHOST, CACHE_PORT)) {
-            let ended = child.wait_timeout(Duration::from_millis(10)).unwrap();
-            assert!(ended.is_none() && Instant::now() < end, "nginx: {error}, {ended:?}");
-        }
-    });
-    child
 }

@@ -20,7 +20,7 @@ use crate::{
     clock,
     console::{self, Input},
     decide::{self, Cause, GivesWay, Next, NothingToBoot, Policy, Step, Why, background::Idle},
-    facts::{Content, Facts, Role, Slot, SlotId},
+    facts::{Content, Facts, Life, Role, Slot, SlotId},
     log::{Log, reason},
     supervisor,
 };
@@ -239,10 +239,17 @@ impl<'a> Course<'a> {
     pub(super) fn in_background(&mut self, running: SlotId) -> Result<Idle> {
         loop {
             match decide::background::next(&self.facts, running) {
-                Err(idle) => return Ok(idle),
+                Err(idle) => {
+                    if idle == Idle::Waiting {
+                        self.stage_kernel()?;
+                    }
+                    return Ok(idle);
+                }
                 Ok(step) => {
                     if self.index.is_none() {
                         self.fetch_index()?;
+                        // Before the system: what waits is complete.
+                        self.stage_kernel()?;
                     }
                     self.effect(step)?;
                 }
@@ -288,21 +295,36 @@ impl<'a> Course<'a> {
 
     /// Whether the system that is about to be started has brought a kernel of its own, which is to start it. One that
     /// cannot be had is no reason not to start the system: it may do with the kernel that runs.
-    fn brought_kernel(&self, slot: SlotId) -> bool {
-        let Some((server, boot)) = self.server.zip(self.slots.found().boot.as_ref()) else {
-            return false;
+    fn brought_kernel(&mut self, slot: SlotId) -> bool {
+        let Some(system) = self.facts.slot(slot).and_then(Slot::system) else { return false };
+        let (version, serial) = (system.version.clone(), system.serial);
+        let server = self.server.filter(|server| server.chosen.release.serial == serial);
+        let kept;
+        let release = match server {
+            Some(server) => &server.chosen.release,
+            // It was fetched in the background of another system, with its kernel.
+            None if system.life == Some(Life::FRESH) => {
+                let Ok(found) = self.slots.release(slot, self.config) else { return false };
+                kept = found;
+                &kept
+            }
+            None => return false,
         };
-        let Release { version, serial, kernel, .. } = &server.chosen.release;
-        let installed = self.facts.slot(slot).and_then(Slot::system).map(|system| system.serial);
-        let Some(kernel) = kernel.as_ref().filter(|_| installed == Some(*serial)) else {
-            return false;
-        };
+        let Some(boot) = &self.slots.found().boot else { return false };
         let log = &self.machine.log;
-        let brought = log.phase("kernel", || kernel::bring(self.machine, boot, server, kernel));
+        let brought = log.phase("kernel", || kernel::bring(self.machine, boot, server, release));
         brought.unwrap_or_else(|e| {
             log.warn(format_args!("the kernel of version {version} is not used: {}", reason(&e)));
             false
         })
+    }
+
+    /// Fetches the kernel of the offered release for the next start, if it brings one.
+    fn stage_kernel(&self) -> Result<()> {
+        if let Some((server, boot)) = self.server.zip(self.slots.found().boot.as_ref()) {
+            kernel::stage(self.machine, boot, Some(server), &server.chosen.release)?;
+        }
+        Ok(())
     }
 
     fn make_ready(&mut self, slot: SlotId) -> Result<Ready> {

@@ -1,13 +1,13 @@
-//! A new kernel for a machine that starts from its own disk: put on BOOTFS with the release that brings it, tried at
-//! once, and confirmed by the system that it starts.
+//! A new kernel for a machine that starts from its own disk: put on BOOTFS with the release that brings it, tried when
+//! the system of that release is to be started, and confirmed by that.
 
 use std::{fs, io, path::Path};
 
 use anyhow::{Context as _, Result};
-use gse_protocol::release::Kernel;
+use gse_protocol::{Release, release::Kernel};
 use serde::{Deserialize, Serialize};
 
-use super::{Machine, new_system, online::Server};
+use super::{Host, Machine, new_system, online::Server};
 use crate::{
     bootfs::{BootFs, State},
     cmdline::CmdLine,
@@ -15,8 +15,8 @@ use crate::{
         mount::{self, Access},
         slots::Place,
     },
-    log::Log,
-    mount::SCRATCH,
+    log::{Log, reason},
+    mount::{Mounted, SCRATCH},
 };
 
 /// What the booted system has to know to confirm the kernel that it runs on.
@@ -59,27 +59,26 @@ pub fn confirm(info: &Path, log: &Log) -> Result<()> {
     Ok(mounted.unmount()?)
 }
 
-/// Puts the kernel of the offered release on BOOTFS. Whether that was done, so that the machine is to be restarted.
+/// Puts the kernel of a release on BOOTFS, for a start of the system that it comes with; from the server, if that offers
+/// this release. Whether it is there, and yet to be tried.
 ///
 /// # Errors
 /// Those of the server, and of writing.
-pub(super) fn bring(
+pub(super) fn stage(
     machine: &Machine,
     place: &Place,
-    server: &Server,
-    kernel: &Kernel,
+    server: Option<&Server>,
+    release: &Release,
 ) -> Result<bool> {
-    let release = &server.chosen.release;
-    let (serial, version) = (release.serial.0, &release.version);
-    let open = |access| -> Result<_> {
-        let mounted = machine.mount_place(place, access).context("BOOTFS cannot be mounted")?;
-        let boot = BootFs::open(mounted.path(), &machine.cmdline)?;
-        Ok(boot.map(|boot| (mounted, boot)))
+    let Some(Kernel { image, initramfs, .. }) = &release.kernel else { return Ok(false) };
+    let (serial, version, files) = (release.serial.0, &release.version, [image, initramfs]);
+    // Where the running system has it mounted, it can be mounted again only in the same way.
+    let look = match machine.host {
+        Host::Running => Access::ReadWrite,
+        _ => Access::ReadOnly,
     };
-    let Some((mounted, boot)) = open(Access::ReadOnly)? else { return Ok(false) };
-    let state = boot.state(serial).context("looking for kernels on BOOTFS")?;
-    drop(mounted);
-    match state {
+    let Some((mounted, boot)) = open(machine, place, look)? else { return Ok(false) };
+    match boot.state(serial).context("looking for kernels on BOOTFS")? {
         State::Trial | State::Good => return Ok(false),
         State::Failed => {
             machine.log.warn(format_args!(
@@ -89,12 +88,55 @@ pub(super) fn bring(
         }
         State::Absent => {}
     }
-    let Some((_mounted, boot)) = open(Access::ReadWrite)? else { return Ok(false) };
+    if boot.missing(serial, files).is_empty() {
+        return Ok(true);
+    }
+    drop(mounted);
+    let Some(server) = server else { return Ok(false) };
+    let Some((_mounted, boot)) = open(machine, place, Access::ReadWrite)? else {
+        return Ok(false);
+    };
     machine.log.info(format_args!("putting the kernel of version {version} on BOOTFS"));
-    boot.install(serial, [&kernel.image, &kernel.initramfs], &|file, out| {
+    boot.store(serial, files, &|file, out| {
         let mut remote = new_system::remote(machine, server, &file.path, file.size);
         io::copy(&mut remote, out).with_context(|| format!("fetching {}", file.path))?;
         Ok(())
     })?;
     Ok(true)
+}
+
+/// As [`stage`], and the boot loader tries it at the next start. Whether that was done, so that the machine is to be
+/// restarted.
+///
+/// # Errors
+/// Those of [`stage`].
+pub(super) fn bring(
+    machine: &Machine,
+    place: &Place,
+    server: Option<&Server>,
+    release: &Release,
+) -> Result<bool> {
+    if !stage(machine, place, server, release)? {
+        return Ok(false);
+    }
+    let Some((_mounted, boot)) = open(machine, place, Access::ReadWrite)? else {
+        return Ok(false);
+    };
+    machine.log.info(format_args!("the kernel of version {} is tried", release.version));
+    boot.try_next(release.serial.0)?;
+    Ok(true)
+}
+
+/// BOOTFS, if a boot loader of this machine reads it.
+fn open<'m>(
+    machine: &'m Machine,
+    place: &Place,
+    access: Access,
+) -> Result<Option<(Mounted<'m>, BootFs)>> {
+    let mounted = machine.mount_place(place, access).context("BOOTFS cannot be mounted")?;
+    let boot = BootFs::open(mounted.path(), &machine.cmdline).unwrap_or_else(|e| {
+        machine.log.warn(reason(&e));
+        None
+    });
+    Ok(boot.map(|boot| (mounted, boot)))
 }

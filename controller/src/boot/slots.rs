@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use gse_protocol::{
-    Serial,
+    Release, Serial,
     config::{Bundle, drives::Role as PartitionRole},
 };
 
@@ -120,6 +120,15 @@ impl<'m> Slots<'m> {
         open.set_access(Access::ReadOnly)?;
         self.put_back(id, open);
         Ok(())
+    }
+
+    /// The release of a system.
+    pub(super) fn release(&mut self, id: SlotId, config: &Bundle) -> Result<Release> {
+        let open = self.take(id)?;
+        let records = Records::open(open.top())?.context("its record is missing")?;
+        let release = Kept::open(&records, &config.sources.keys).map(|kept| kept.release);
+        self.put_back(id, open);
+        release
     }
 
     /// The last fallback of this machine.

@@ -23,6 +23,8 @@ use crate::{cmdline::CmdLine, files};
 pub const RUNNING: &str = "gse.kernel";
 /// The folder of GSE on BOOTFS.
 const FOLDER: &str = "gse";
+/// In it, what is being written.
+const INCOMING: &str = "incoming";
 /// How often a kernel may be started until it comes up, where the boot loader can count.
 const TRIES: u32 = 3;
 /// Bytes that stay free.
@@ -95,33 +97,67 @@ impl BootFs {
         self.running.filter(|serial| matches!(self.state(*serial), Ok(State::Trial)))
     }
 
-    /// Puts the kernel of a release here, and has it tried at the next start. `fetch` writes a published file to a new
-    /// one. The kernel that runs stays, others go.
-    ///
-    /// # Errors
-    /// Too little room, a file that is not what was signed, and those of writing. The boot loader does then what it
-    /// did before.
-    pub fn install(
+    /// The files of a release that are not here, and their names.
+    pub fn missing<'f>(
         &self,
         serial: u64,
-        [kernel, initramfs]: [&WholeFile; 2],
+        [kernel, initramfs]: [&'f WholeFile; 2],
+    ) -> Vec<(&'f WholeFile, String)> {
+        let folder = self.top.join(FOLDER);
+        let files = [(kernel, kernel_name(serial)), (initramfs, initramfs_name(serial))];
+        let is_missing = |(file, name): &(&WholeFile, String)| {
+            !is_whole(&folder.join(name), file).unwrap_or(false)
+        };
+        files.into_iter().filter(is_missing).collect()
+    }
+
+    /// Puts the kernel of a release here, and tells no boot loader. What is here of it stays; `fetch` writes a published
+    /// file to a new one. Others go only if their room is needed.
+    ///
+    /// # Errors
+    /// Too little room, a file that is not what was signed, and those of writing.
+    pub fn store(
+        &self,
+        serial: u64,
+        files: [&WholeFile; 2],
         fetch: &dyn Fn(&WholeFile, &mut fs::File) -> Result<()>,
     ) -> Result<()> {
         let folder = self.top.join(FOLDER);
         fs::create_dir_all(&folder).context("making the folder for kernels on BOOTFS")?;
-        self.remove_others(serial)?;
-        let needed = kernel.size.saturating_add(initramfs.size).saturating_add(SPARE);
+        let new = folder.join(INCOMING);
+        // Of a write that power was cut in.
+        let _ = fs::remove_file(&new);
+        let missing = self.missing(serial, files);
+        let needed = missing.iter().fold(SPARE, |sum, (file, _)| sum.saturating_add(file.size));
         let space = statvfs(&folder).context("asking for the room on BOOTFS")?;
         let free = space.f_bavail.saturating_mul(space.f_frsize);
         if free < needed {
-            bail!(
-                "BOOTFS has {free} bytes left, and the kernel of this release needs {needed}: make it larger"
-            );
+            let others = self.others(serial)?;
+            let room = others.iter().fold(free, |sum, other| sum.saturating_add(other.size));
+            if room < needed {
+                bail!(
+                    "BOOTFS has room for {room} bytes, and the kernel of this release needs {needed}: make it larger"
+                );
+            }
+            self.remove(&others)?;
         }
-        for (file, name) in [(kernel, kernel_name(serial)), (initramfs, initramfs_name(serial))] {
-            place(&folder, &name, file, fetch)
-                .with_context(|| format!("writing {name} to BOOTFS"))?;
+        for (file, name) in missing {
+            if let Err(e) = place(&folder, &new, &name, file, fetch) {
+                // What it left of a file is of no use.
+                let _ = fs::remove_file(&new);
+                return Err(e.context(format!("writing {name} to BOOTFS")));
+            }
         }
+        Ok(())
+    }
+
+    /// Has the kernel of a release tried at the next start; its files are here. The kernel that runs stays, and what a
+    /// boot loader would start; others go.
+    ///
+    /// # Errors
+    /// Those of writing. The boot loader does then what it did before.
+    pub fn try_next(&self, serial: u64) -> Result<()> {
+        self.remove(&self.others(serial)?)?;
         let told = match &self.layout {
             Layout::SystemdBoot => systemd_boot::try_once(&self.top, serial, &self.options),
             Layout::Grub(dir) => grub::try_once(dir, serial, self.running, &self.options),
@@ -140,43 +176,69 @@ impl BootFs {
         }
     }
 
-    /// Makes room: what neither runs nor is about to be written, of what was written here.
-    fn remove_others(&self, new: u64) -> Result<()> {
-        let folder = self.top.join(FOLDER);
-        for entry in fs::read_dir(&folder).context("listing BOOTFS")?.flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let Some(serial) = serial_of(&name) else { continue };
-            if serial != new && Some(serial) != self.running {
-                // First what leads there.
-                if self.layout == Layout::SystemdBoot {
-                    systemd_boot::remove(&self.top, serial)?;
-                }
-                fs::remove_file(entry.path()).with_context(|| format!("removing {name}"))?;
+    /// What was written here and neither runs, nor is of the release `new`, nor is what GRUB starts.
+    fn others(&self, new: u64) -> Result<Vec<Other>> {
+        let mut others = Vec::new();
+        let listing = fs::read_dir(self.top.join(FOLDER)).context("listing BOOTFS")?;
+        for entry in listing.flatten() {
+            let Some(serial) = serial_of(&entry.file_name().to_string_lossy()) else { continue };
+            if serial == new || Some(serial) == self.running {
+                continue;
             }
+            if let Layout::Grub(dir) = &self.layout
+                && matches!(grub::state(dir, serial, self.running)?, State::Good | State::Trial)
+            {
+                continue;
+            }
+            let size = entry.metadata().map_or(0, |metadata| metadata.len());
+            others.push(Other { serial, path: entry.path(), size });
+        }
+        Ok(others)
+    }
+
+    fn remove(&self, others: &[Other]) -> Result<()> {
+        for Other { serial, path, .. } in others {
+            // First what leads there.
+            if self.layout == Layout::SystemdBoot {
+                systemd_boot::remove(&self.top, *serial)?;
+            }
+            fs::remove_file(path).with_context(|| format!("removing {}", path.display()))?;
         }
         Ok(())
     }
 }
 
-/// Writes a file beside its place, reads it back from there, and gives it its name.
+/// A file of another release.
+struct Other {
+    serial: u64,
+    path: PathBuf,
+    /// In bytes.
+    size: u64,
+}
+
+/// Writes a file to `new`, reads it back from there, and gives it its name.
 fn place(
     folder: &Path,
+    new: &Path,
     name: &str,
     file: &WholeFile,
     fetch: &dyn Fn(&WholeFile, &mut fs::File) -> Result<()>,
 ) -> Result<()> {
-    let (path, new) = (folder.join(name), folder.join("incoming"));
-    let mut written = fs::File::create(&new)?;
+    let path = folder.join(name);
+    let mut written = fs::File::create(new)?;
     fetch(file, &mut written)?;
     written.sync_all()?;
     drop(written);
-    let found = Sha256::of_reader(fs::File::open(&new)?)?;
-    if found != file.sha256 {
-        fs::remove_file(&new)?;
+    if !is_whole(new, file)? {
         bail!("it is not the file that the release names: publish the release again");
     }
-    fs::rename(&new, &path)?;
+    fs::rename(new, &path)?;
     Ok(files::sync_parent(&path)?)
+}
+
+/// Whether this is what was signed.
+fn is_whole(path: &Path, file: &WholeFile) -> io::Result<bool> {
+    Ok(Sha256::of_reader(fs::File::open(path)?)? == file.sha256)
 }
 
 fn kernel_name(serial: u64) -> String {

@@ -19,9 +19,10 @@ fn open(top: &Path, cmdline: &str) -> BootFs {
 /// Installs the kernel of a release; the content of its files is their names.
 fn install(boot: &BootFs, serial: u64) -> Result<()> {
     let (kernel, initramfs) = (file("kernel"), file("initramfs"));
-    boot.install(serial, [&kernel, &initramfs], &|file, out| {
+    boot.store(serial, [&kernel, &initramfs], &|file, out| {
         Ok(out.write_all(file.path.rsplit('/').next().unwrap().as_bytes())?)
-    })
+    })?;
+    boot.try_next(serial)
 }
 
 fn names(dir: &Path) -> Vec<String> {
@@ -146,13 +147,67 @@ fn what_was_not_signed_does_not_reach_the_boot_loader() {
     fs::create_dir_all(dir.path().join("loader/entries")).unwrap();
     let boot = open(dir.path(), OLD);
     let (kernel, initramfs) = (file("kernel"), file("initramfs"));
-    let other = boot.install(2, [&kernel, &initramfs], &|_, out| Ok(out.write_all(b"other")?));
+    let other = boot.store(2, [&kernel, &initramfs], &|_, out| Ok(out.write_all(b"other")?));
     let other = format!("{:#}", other.unwrap_err());
     assert!(other.contains("it is not the file that the release names"), "{other}");
     let huge = WholeFile { size: 1 << 60, ..initramfs };
-    let full = format!("{:#}", boot.install(2, [&kernel, &huge], &|_, _| Ok(())).unwrap_err());
-    assert!(full.contains("BOOTFS has"), "{full}");
+    let full = format!("{:#}", boot.store(2, [&kernel, &huge], &|_, _| Ok(())).unwrap_err());
+    assert!(full.contains("BOOTFS has room for"), "{full}");
     assert_eq!(names(&dir.path().join("loader/entries")), Vec::<String>::new());
     assert_eq!(names(&dir.path().join("gse")), Vec::<String>::new());
     assert_eq!(boot.state(2).unwrap(), State::Absent);
+}
+
+#[test]
+fn what_is_stored_is_started_only_when_that_is_wanted_and_fetched_only_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let (top, entries) = (dir.path(), dir.path().join("loader/entries"));
+    fs::create_dir_all(&entries).unwrap();
+    let boot = open(top, OLD);
+    let (kernel, initramfs) = (file("kernel"), file("initramfs"));
+    let files = [&kernel, &initramfs];
+    let missing =
+        |serial| boot.missing(serial, files).into_iter().map(|(_, name)| name).collect::<Vec<_>>();
+    // Power was cut, and then the server broke off.
+    fs::create_dir(top.join("gse")).unwrap();
+    fs::write(top.join("gse/incoming"), "old").unwrap();
+    let error = boot.store(2, files, &|file, out| {
+        out.write_all(file.path.rsplit('/').next().unwrap().as_bytes())?;
+        if file.path == initramfs.path { bail!("the server broke off") } else { Ok(()) }
+    });
+    assert!(format!("{:#}", error.unwrap_err()).contains("initramfs-2.img to BOOTFS: the server"));
+    assert_eq!(names(&top.join("gse")), ["vmlinuz-2"]);
+    assert_eq!(missing(2), ["initramfs-2.img"]);
+    boot.store(2, files, &|file, out| {
+        assert_eq!(file.path, initramfs.path);
+        Ok(out.write_all(b"initramfs")?)
+    })
+    .unwrap();
+    assert_eq!(missing(2), Vec::<String>::new());
+    assert_eq!((boot.state(2).unwrap(), names(&entries)), (State::Absent, Vec::new()));
+    // It stays until the next one is tried, or its room is needed; what went bad counts as missing.
+    boot.store(3, files, &|file, out| {
+        Ok(out.write_all(file.path.rsplit('/').next().unwrap().as_bytes())?)
+    })
+    .unwrap();
+    assert_eq!(missing(2), Vec::<String>::new());
+    boot.try_next(3).unwrap();
+    assert_eq!(names(&top.join("gse")), ["initramfs-3.img", "vmlinuz-3"]);
+    fs::write(top.join("gse/vmlinuz-3"), "krenel").unwrap();
+    assert_eq!(missing(3), ["vmlinuz-3"]);
+}
+
+#[test]
+fn what_grub_starts_otherwise_does_not_give_way() {
+    let dir = tempfile::tempdir().unwrap();
+    let grub = dir.path().join("grub");
+    fs::create_dir(&grub).unwrap();
+    fs::write(grub.join("grub.cfg"), "set default=$next_entry\nsource $prefix/gse.cfg\n").unwrap();
+    install(&open(dir.path(), OLD), 2).unwrap();
+    open(dir.path(), "gse.kernel=2").confirm(2).unwrap();
+    // A person has chosen the first one in the menu.
+    let boot = open(dir.path(), OLD);
+    install(&boot, 3).unwrap();
+    let kept = ["initramfs-2.img", "initramfs-3.img", "vmlinuz-2", "vmlinuz-3"];
+    assert_eq!(names(&dir.path().join("gse")), kept);
 }

@@ -16,7 +16,7 @@ use gse_protocol::{
     config::Trust,
     delta,
     index::{self, Content, Entry, Extent, FORMAT, Frame, Kind, Time},
-    release::{ImageFile, IndexDelta, IndexFile},
+    release::{ImageFile, IndexDelta, IndexFile, Kernel},
     sign::{Keys, Kind as SignedKind},
 };
 use rustix::fs::{SeekFrom, major, minor, seek};
@@ -69,7 +69,12 @@ impl Image {
     }
 
     /// What a server has of the image: the release and its signature, `index`, `image`, and perhaps `delta`.
-    pub fn publish(&self, signer: &Signer, delta: Option<Delta>) -> Vec<(&'static str, Vec<u8>)> {
+    pub fn publish(
+        &self,
+        signer: &Signer,
+        delta: Option<Delta>,
+        kernel: Option<Kernel>,
+    ) -> Vec<(&'static str, Vec<u8>)> {
         let cbor = self.index.to_cbor().unwrap();
         let packed = index::pack(&cbor, 3).unwrap();
         let mut file = IndexFile::of("index".to_owned(), &packed, &cbor);
@@ -92,7 +97,7 @@ impl Image {
                 installed_size: 1,
                 entries: 1,
             },
-            kernel: None,
+            kernel,
         };
         let toml = release.to_toml().into_bytes();
         let signature = signer.sign(SignedKind::Release, serial.0, &toml).into_bytes();
@@ -107,7 +112,7 @@ impl Image {
 
     /// Writes what a slot keeps that has the image.
     pub fn keep(&self, signer: &Signer, records: &Records) {
-        let files = self.publish(signer, None);
+        let files = self.publish(signer, None, None);
         records.set_published(Published::Release, &files[0].1).unwrap();
         records.set_published(Published::ReleaseSignature, &files[1].1).unwrap();
         records.set_published(Published::Index, &self.index.to_cbor().unwrap()).unwrap();

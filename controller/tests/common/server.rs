@@ -111,6 +111,10 @@ impl Server {
         Self { address, shared, thread: Some(thread) }
     }
 
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// The base URL.
     pub fn url(&self) -> String {
         format!("http://{}/", self.address)
@@ -211,7 +215,9 @@ impl Shared {
                 }
             };
             let (length, etag) = (body.len(), file.len());
-            head += &format!("{encoding}Content-Length: {length}\r\nETag: \"{etag}\"\r\n\r\n");
+            // From an old file a cache guesses that it will not change soon.
+            let old = "Last-Modified: Thu, 01 Jan 2026 00:00:00 GMT\r\n";
+            head += &format!("{encoding}{old}Content-Length: {length}\r\nETag: \"{etag}\"\r\n\r\n");
             match &answer {
                 Answer::Hang => return wait_for_end(&mut read),
                 Answer::Status(code) => write.write_all(&status(*code))?,

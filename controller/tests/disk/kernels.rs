@@ -66,11 +66,12 @@ fn a_kernel_is_installed_and_confirmed() {
     ] {
         let disk = Disk::new(kind, file, text);
         disk.with("quiet", |boot, _| {
-            boot.install(2, [&files[0], &files[1]], &|file, out| {
+            boot.store(2, [&files[0], &files[1]], &|file, out| {
                 let bytes = if file.path == "kernel" { &kernel } else { &initramfs };
                 Ok(out.write_all(bytes)?)
             })
             .unwrap();
+            boot.try_next(2).unwrap();
         });
         disk.with("quiet gse.kernel=2", |boot, top| {
             let read = |name: &str| fs::read(top.join("gse").join(name)).unwrap();
@@ -83,8 +84,8 @@ fn a_kernel_is_installed_and_confirmed() {
         // No room: nothing of it stays, and the boot loader does what it did.
         disk.with("quiet gse.kernel=2", |boot, top| {
             let huge = named("kernel", &vec![1; 320 << 20]);
-            let error = boot.install(3, [&huge, &files[1]], &|_, _| panic!("fetched")).unwrap_err();
-            assert!(error.to_string().contains("BOOTFS has"), "{error}");
+            let error = boot.store(3, [&huge, &files[1]], &|_, _| panic!("fetched")).unwrap_err();
+            assert!(error.to_string().contains("BOOTFS has room for"), "{error}");
             assert_eq!(boot.state(3).unwrap(), State::Absent);
             assert_eq!(fs::read_dir(top.join("gse")).unwrap().count(), 2);
         });

@@ -14,6 +14,8 @@ use gse_tests::{
     small::{self, SLOT, banner},
 };
 
+use crate::update::fetches;
+
 const FIRMWARE: &str = "/usr/share/ovmf/OVMF.fd";
 const SYSTEMD_BOOT: &str = "/usr/lib/systemd/boot/efi/systemd-bootx64.efi";
 /// Where the EFI partition starts, and how large it is; in bytes.
@@ -74,6 +76,7 @@ fn entries(disk: &Disk) -> Vec<String> {
 fn publish(lab: &Lab, version: &str, initramfs: &Path) {
     let tree = lab.dir().join("trees").join(version);
     small::tree(&tree, version);
+    fetches(&tree);
     lab.run(|gse| {
         gse.arg(format!("--archive={}", tree.display()))
             .arg(format!("--version={version}"))
@@ -86,7 +89,7 @@ fn publish(lab: &Lab, version: &str, initramfs: &Path) {
 #[test]
 fn a_kernel_of_a_release_is_tried_and_one_that_does_not_come_up_gives_way() {
     let dir = scratch();
-    let lab = small::unpublished(dir.path(), Flavour::Cloud, Filesystem::Ext4);
+    let mut lab = small::unpublished(dir.path(), Flavour::Cloud, Filesystem::Ext4);
     let slot = |label: &str| {
         let mib = SLOT >> 20;
         format!(
@@ -96,23 +99,30 @@ fn a_kernel_of_a_release_is_tried_and_one_that_does_not_come_up_gives_way() {
     let drives =
         format!("[[disk]]\nmatch.path = \"/dev/vda\"\n{}{}", slot("SYSFS"), slot("BACKUPFS"));
     lab.write_config("controller/drives.toml", &drives).unwrap();
+    lab.write_config("controller/boot.toml", "[update]\nbackground = true\n").unwrap();
     lab.build_controller().unwrap();
     lab.publish_config().unwrap();
     publish(&lab, "1", &lab.initramfs());
     let disk = bootable(&lab);
-    let start = || {
+    let start = |lab: &Lab| {
         let machine = lab.machine().firmware(FIRMWARE).reboots().disk(disk.clone());
         machine.start().unwrap()
     };
 
-    let machine = start();
+    let machine = start(&lab);
     machine.shows(&[
         "gse.note=first",
         "configuration 1 fetched",
         "putting the kernel of version 1 on BOOTFS",
         "restarting",
     ]);
-    machine.shows(&["gse.note=first gse.kernel=1", &banner("1"), "this system is closed"]);
+    machine.shows(&["gse.note=first gse.kernel=1", &banner("1"), "this system is up"]);
+    // An initramfs that holds nothing: the kernel panics, and restarts the machine, as often as it is tried. Both are
+    // fetched while the first version runs.
+    let broken = dir.path().join("broken.img");
+    fs::write(&broken, "nothing that a kernel unpacks").unwrap();
+    publish(&lab, "2", &broken);
+    machine.shows(&["putting the kernel of version 2 on BOOTFS", "this system is closed"]);
     assert_eq!(machine.ends(), Exit::Shutdown);
     assert_eq!(entries(&disk), ["gse-1.conf", "gse.conf"]);
     // The configuration is kept there as on any other BOOTFS.
@@ -120,12 +130,9 @@ fn a_kernel_of_a_release_is_tried_and_one_that_does_not_come_up_gives_way() {
     let server = lab.server().unwrap().url_for_machines();
     assert_eq!(mtools("mtype", &disk.image, &["::/gse/servers"]), format!("{server}\n"));
 
-    // An initramfs that holds nothing: the kernel panics, and restarts the machine, as often as it is tried.
-    let broken = dir.path().join("broken.img");
-    fs::write(&broken, "nothing that a kernel unpacks").unwrap();
-    publish(&lab, "2", &broken);
-    let machine = start();
-    machine.shows(&["gse.kernel=1", "putting the kernel of version 2 on BOOTFS", "restarting"]);
+    lab.stop_server();
+    let machine = start(&lab);
+    machine.shows(&["gse.kernel=1", "the kernel of version 2 is tried", "restarting"]);
     machine.shows(&["gse.kernel=2", "Kernel panic"]);
     machine.shows(&["gse.kernel=1", "the kernel of version 2 did not come up on this machine"]);
     machine.shows(&[&banner("2"), "this system is closed"]);

@@ -100,16 +100,21 @@ $gse closed
 exec poweroff -f
 "#;
 
+/// Makes that the init of a tree.
+pub(crate) fn fetches(tree: &Path) {
+    small::program(&tree.join("sbin/init"), FETCHING);
+    for applet in ["grep", "kill"] {
+        symlink("busybox", tree.join("bin").join(applet)).unwrap();
+    }
+}
+
 #[test]
 fn an_update_that_came_while_the_machine_ran_needs_no_server_at_the_next_start() {
     let dir = scratch();
     let mut lab = small::unpublished(dir.path(), Flavour::Cloud, Filesystem::Ext4);
     lab.write_config("controller/boot.toml", "[update]\nbackground = true\n").unwrap();
     let change = |tree: &Path| {
-        small::program(&tree.join("sbin/init"), FETCHING);
-        for applet in ["grep", "kill"] {
-            symlink("busybox", tree.join("bin").join(applet)).unwrap();
-        }
+        fetches(tree);
         // What the index says of these is the same each time.
         fs::create_dir(tree.join("usr")).unwrap();
         for number in 0..200 {

@@ -2,6 +2,7 @@
 
 use std::{
     fs::{self, File},
+    io::Read as _,
     os::fd::AsFd as _,
     thread,
 };
@@ -12,7 +13,8 @@ use gse_controller::{
 };
 use gse_protocol::Index;
 use gse_tests::{
-    netns::{CACHE_PORT, Room, nginx},
+    netns::Room,
+    room_cache::{self, Cache},
     tree,
 };
 
@@ -22,11 +24,24 @@ use crate::{
 };
 
 const MACHINES: usize = 6;
+/// Of the server's link, in megabits a second.
+const LINK: u32 = 100;
 /// What they fetch.
 const NAMES: [&str; 2] = ["images/lab-2/system.tar.zst", "images/lab-2/from-1.patch"];
+/// What a server replaces in place.
+const OFFER: &str = "latest.toml";
 
 #[test]
 fn a_room_of_machines_behind_nginx_fetches_one_copy() {
+    one_copy(Cache::Nginx);
+}
+
+#[test]
+fn a_room_of_machines_behind_squid_fetches_one_copy() {
+    one_copy(Cache::Squid);
+}
+
+fn one_copy(cache: Cache) {
     let (lab, machine) = upgrade();
     lab.publish("2");
     let new = lab.index("2");
@@ -34,13 +49,24 @@ fn a_room_of_machines_behind_nginx_fetches_one_copy() {
     let served: Vec<(&str, &[u8])> =
         NAMES.into_iter().zip(files.iter().map(Vec::as_slice)).collect();
     let room = Room::new(MACHINES);
-    // On the switch's own loopback: no machine can reach it but through the cache.
+    // On the switch's own loopback: no machine can reach it but through the cache. It is slow, so machines ask for
+    // what is on its way.
+    room.switch.limit("lo", LINK);
     let origin = Origin::new(&room, &served);
-    let requests = || origin.server.iter().flat_map(Server::requests);
     let work = tempfile::tempdir().unwrap();
-    let url = origin.server.iter().map(Server::url).collect::<String>();
-    let address = url.trim_start_matches("http://").trim_end_matches('/');
-    let _nginx = nginx(&room, work.path(), address);
+    let _cache = cache.start(&room, work.path(), origin.server().address());
+
+    // The first to come wants the end, and nothing else.
+    let [image, _] = files.each_ref();
+    let end = image.len() - 1000;
+    let mut last = Vec::new();
+    room.machines[0].run(|| {
+        let part = client().open_range(&url(NAMES[0]), end as u64, None).unwrap();
+        let mut stream = part.stream;
+        assert!(!part.whole);
+        stream.read_to_end(&mut last).unwrap();
+    });
+    assert_eq!(last, image[end..]);
 
     thread::scope(|scope| {
         for (number, host) in room.machines.iter().enumerate() {
@@ -50,13 +76,22 @@ fn a_room_of_machines_behind_nginx_fetches_one_copy() {
     });
 
     for (name, bytes) in served {
-        let asked = requests().filter(|request| request.path == name);
+        let requests = origin.server().requests();
+        let asked = requests.iter().filter(|request| request.path == name);
         let sent = asked.map(|request| {
             let end = request.last.map_or(bytes.len(), |last| bytes.len().min(last + 1));
             end - request.from.unwrap_or(0)
         });
         let sent = sent.sum::<usize>();
         assert!(sent > 0 && sent <= bytes.len(), "{sent} of {} bytes of {name}", bytes.len());
+    }
+
+    // What tells machines that there is something new is never kept.
+    for offered in ["2", "3"] {
+        origin.server().put(OFFER, offered.as_bytes());
+        let host = &room.machines[0];
+        let told = host.run(|| client().get_small(&url(OFFER), 100).unwrap());
+        assert_eq!(told, offered.as_bytes());
     }
 }
 
@@ -71,6 +106,10 @@ impl<'r> Origin<'r> {
         let server = room.switch.run(|| Server::new(files, |_| Answer::Right));
         Self { room, server: Some(server) }
     }
+
+    fn server(&self) -> &Server {
+        self.server.as_ref().unwrap()
+    }
 }
 
 impl Drop for Origin<'_> {
@@ -80,10 +119,22 @@ impl Drop for Origin<'_> {
     }
 }
 
+/// The cache, as machines know it.
+fn server() -> String {
+    format!("http://{}:{}/", Room::SWITCH, room_cache::PORT)
+}
+
+fn url(name: &str) -> String {
+    server() + name
+}
+
+fn client() -> Client {
+    Client::new(None, Patience::default()).unwrap()
+}
+
 /// What a machine does: some are new, some have the old version, and some of those take no patches.
 fn update(number: usize, lab: &Lab, machine: &Machine, new: &Index) {
-    let servers = [format!("http://{}:{CACHE_PORT}/", Room::SWITCH)];
-    let client = Client::new(None, Patience::default()).unwrap();
+    let (servers, client) = ([server()], client());
     let remote = |name: &str, size| {
         let retry = Retry::default();
         RemoteImage::new(client.clone(), &servers, name, size, retry, |switch| {

@@ -8,7 +8,10 @@ use std::{fs, net::Ipv4Addr, thread, time::Instant};
 
 use anyhow::{Context as _, Result, bail};
 use gse_qemu::{fixtures, lab::program, process};
-use gse_tests::netns::{CACHE_PORT, Host, Room, nginx};
+use gse_tests::{
+    netns::{Host, Room},
+    room_cache::{Cache, PORT},
+};
 
 use crate::{
     measure::{Command, say},
@@ -43,16 +46,16 @@ pub(crate) fn measure(scratch: &Scratch) -> Result<Section> {
     process::output(archive)?;
 
     let room = Room::new(MACHINES);
-    room.limit(LINK);
+    room.server.limit("uplink", LINK);
     let mut serve = room.server.command(&gse);
-    serve.arg(format!("--serve=0.0.0.0:{CACHE_PORT}")).arg("--dist").arg(&dist);
+    serve.arg(format!("--serve=0.0.0.0:{PORT}")).arg("--dist").arg(&dist);
     let _server = process::spawn(serve)?;
     say("a room: without a cache");
     let without = all(scratch, &room, Room::SERVER)?;
     say("a room: with a cache");
     let work = scratch.path("nginx");
     fs::create_dir(&work).with_context(|| format!("creating {}", work.display()))?;
-    let _nginx = nginx(&room, &work, &format!("{}:{CACHE_PORT}", Room::SERVER));
+    let _nginx = Cache::Nginx.start(&room, &work, (Room::SERVER, PORT).into());
     let with = all(scratch, &room, Room::SWITCH)?;
     let what = |what| format!("{what}, {MACHINES} machines, {LINK} Mbit/s, nginx in the room");
     let seconds = Row::new(
@@ -89,7 +92,7 @@ fn all(scratch: &Scratch, room: &Room, server: Ipv4Addr) -> Result<Taken> {
             .with("TARGET", &target)
             .with("UPDATE", program("gse-update")?)
             .with("KEY", scratch.path("key"))
-            .with("URL", format!("http://{server}:{CACHE_PORT}/"));
+            .with("URL", format!("http://{server}:{PORT}/"));
         command.run(&work).map(drop).with_context(|| format!("machine {number}"))
     };
     let failed: Vec<anyhow::Error> = thread::scope(|scope| {
