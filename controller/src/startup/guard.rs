@@ -87,13 +87,16 @@ mod tests {
     fn only_a_guard_is_ended() {
         let dir = tempfile::tempdir().unwrap();
         end(dir.path());
+        fs::write(dir.path().join(WORD), "echo\nread -r line\n").unwrap();
         let named = |name: &str| {
-            // `tail -f guard` waits for a file that does not come.
-            let mut sleep = Command::new("tail");
-            sleep.arg0(name).args([WORD, "--retry", "-f"]).current_dir(&dir);
-            sleep.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+            let mut shell = Command::new("sh");
+            shell.arg0(name).arg(WORD).current_dir(&dir).stdin(Stdio::piped());
+            let mut shell = shell.stdout(Stdio::piped()).spawn().unwrap();
+            // Before, /proc may not have its name yet.
+            wait(&mut shell).unwrap();
+            shell
         };
-        for (name, ended) in [(NAME, true), ("tail", false)] {
+        for (name, ended) in [(NAME, true), ("sh", false)] {
             let mut process = named(name);
             fs::write(dir.path().join(FILE), process.id().to_string()).unwrap();
             end(dir.path());
