@@ -11,7 +11,7 @@ use std::{
     process::Command,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
 };
@@ -602,11 +602,14 @@ fn a_server_that_is_too_busy_for_a_part_is_not_asked_for_the_whole() {
 fn a_release_waits_with_the_kernel_that_it_brings_or_not_at_all() {
     let broken = Arc::new(AtomicBool::new(true));
     let breaks = Arc::clone(&broken);
+    let asked = AtomicUsize::new(0);
     let machine = Machine::new(EXT4, move |request: &Request| match &*request.path {
-        "initramfs" if breaks.load(Ordering::SeqCst) => match request.number {
-            number if number < 8 => Answer::CutAfter(1_000_000),
-            _ => Answer::Status(404),
-        },
+        "initramfs" if breaks.load(Ordering::SeqCst) => {
+            match asked.fetch_add(1, Ordering::SeqCst) {
+                0 => Answer::CutAfter(1_000_000),
+                _ => Answer::Status(404),
+            }
+        }
         _ => Answer::Right,
     });
     machine.add_boot();
