@@ -21,3 +21,4 @@ pub mod secrets;
 pub mod serve;
 pub mod states;
 pub mod verify;
+mod workers;

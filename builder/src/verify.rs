@@ -8,7 +8,7 @@ use std::{
 
 use gse_protocol::{
     Index, Release, Serial, Sha256, index,
-    release::{self, IndexFile, MAX_RELEASE},
+    release::{self, IndexDelta, MAX_RELEASE},
     sign::{self, KeyId, Keys, Kind, PublicKey, Signature},
 };
 use serde::Serialize;
@@ -151,22 +151,20 @@ pub fn verify(file: &Path, key: &PublicKey) -> Result<Verified, Error> {
 
 /// Compares the index, and what makes it out of older ones, with what the release says, as far as they are there.
 fn check_index(file: &Path, release: &Release) -> Result<&'static str, Error> {
-    let IndexFile { path, size, sha256, since, .. } = &release.index;
     let mut is_here = true;
-    let whole = (path, *size, *sha256);
-    let others = since.iter().map(|delta| (&delta.path, delta.size, delta.sha256));
-    for (number, (path, size, sha256)) in iter::once(whole).chain(others).enumerate() {
-        let path = file.parent().unwrap_or(Path::new("")).join(path);
+    let others = release.index.since.iter().map(IndexDelta::file);
+    for (number, named) in iter::once(release.index.whole()).chain(others).enumerate() {
+        let path = file.parent().unwrap_or(Path::new("")).join(named.path);
         match fs::metadata(&path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 is_here &= number > 0;
                 continue;
             }
             Err(e) => return Err(read_error(&path)(e)),
-            Ok(metadata) if metadata.len() != size => return Err(Error::OtherIndex(path)),
+            Ok(metadata) if metadata.len() != named.size => return Err(Error::OtherIndex(path)),
             Ok(_) => {}
         }
-        if Sha256::of(&read(&path, index::MAX_PACKED)?) != sha256 {
+        if Sha256::of(&read(&path, index::MAX_PACKED)?) != named.sha256 {
             return Err(Error::OtherIndex(path));
         }
     }

@@ -10,10 +10,7 @@ use gse_controller::{
     fetch::{Client, Patience, RemoteImage, Retry, choose},
     install::{FrameSources, Limits, LocalTree, Patch, Plan, Seed, make},
 };
-use gse_protocol::{
-    Index, Sha256, config::Sources, index::unpack, patch::PatchFile, release::IndexDelta,
-    sign::Keys,
-};
+use gse_protocol::{Index, Sha256, config::Sources, index::unpack, patch::PatchFile, sign::Keys};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = env::args().skip(1).collect();
@@ -36,11 +33,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         let content = Sha256::of(cbor);
         Some((release.index.since.iter().find(|delta| delta.content == content)?, cbor))
     });
-    let (path, size, cbor) = match &older {
-        Some((IndexDelta { path, size, .. }, cbor)) => (path, *size, cbor.as_slice()),
-        None => (&release.index.path, release.index.size, [].as_slice()),
+    let (file, cbor) = match &older {
+        Some((delta, cbor)) => (delta.file(), cbor.as_slice()),
+        None => (release.index.whole(), [].as_slice()),
     };
-    let packed = client.get_small(&format!("{url}{path}"), size)?;
+    let packed = client.get_small(&format!("{url}{}", file.path), file.size)?;
     let index = release.read_index(&unpack(&packed, cbor)?)?;
     let mut fetched = (chosen.bytes.len() + packed.len()) as u64;
     drop(packed);
@@ -82,6 +79,6 @@ fn installed(
 ) -> Result<(LocalTree, Index, Vec<u8>), Box<dyn Error>> {
     let packed = fs::read(image.join("index.cbor.zst"))?;
     let signature = fs::read_to_string(image.join("index.cbor.zst.minisig"))?;
-    let index = Index::open(&packed, &signature, keys)?;
-    Ok((LocalTree::open(source, &source.join(".gse"))?, index, unpack(&packed, &[])?))
+    let (index, cbor) = Index::open_with_cbor(&packed, &signature, keys)?;
+    Ok((LocalTree::open(source, &source.join(".gse"))?, index, cbor))
 }

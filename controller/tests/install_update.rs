@@ -122,95 +122,91 @@ fn what_was_renamed_or_moved_is_copied_and_only_what_is_new_is_fetched() {
     assert!(sparse.blocks() * 512 < sparse.len() / 2, "the holes were filled");
 }
 
-/// Every second file of twenty-four is another one than before.
-fn scattered() -> (tempfile::TempDir, PathBuf, Installed) {
-    let (folder, tree) = disk::folder();
-    let write = |number: u64, seed| {
-        fs::write(tree.join(format!("{number:02}")), tree::noise(seed, 200_000)).unwrap();
-    };
-    (0..24).for_each(|number| write(number, number));
-    let installed = Installed::new(&tree);
-    (0..24).step_by(2).for_each(|number| write(number, 100 + number));
-    (folder, tree, installed)
+/// A system that is updated over HTTP: every second file of twenty-four is another one than before.
+struct Scattered {
+    _folder: tempfile::TempDir,
+    tree: PathBuf,
+    installed: Installed,
+    new: Image,
+}
+
+impl Scattered {
+    fn new() -> Self {
+        let (folder, tree) = disk::folder();
+        let write = |number: u64, seed| {
+            fs::write(tree.join(format!("{number:02}")), tree::noise(seed, 200_000)).unwrap();
+        };
+        (0..24).for_each(|number| write(number, number));
+        let installed = Installed::new(&tree);
+        (0..24).step_by(2).for_each(|number| write(number, 100 + number));
+        let new = pack::pack(&tree, 50_000);
+        Self { _folder: folder, tree, installed, new }
+    }
+
+    fn server(&self, decide: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Server {
+        Server::new(&[("image", &self.new.tar_zst)], decide)
+    }
+
+    /// Installs the new system, which has to come out right. Gives how many bytes were asked for, and how many came.
+    fn update(&self, servers: &[&Server], switched: fn(&Switch<'_>)) -> [u64; 2] {
+        let client = Client::new(None, Patience::default()).unwrap();
+        let urls: Vec<_> = servers.iter().map(|server| server.url()).collect();
+        let size = self.new.tar_zst.len() as u64;
+        let retry = Retry { pause: Duration::ZERO, ..Retry::default() };
+        let mut image = RemoteImage::new(client, &urls, "image", size, retry, switched);
+        let seeds = [self.installed.seed()];
+        let plan = Plan::new(&self.new.index, &seeds, None).unwrap();
+        let (_target, target) = disk::folder();
+        let root = File::open(&target).unwrap();
+        let sources = FrameSources { patch: None, image: Some(&mut image) };
+        let limits = Limits { memory: 36 << 20, cores: NonZero::new(4).unwrap() };
+        let report = make(&plan, sources, root.as_fd(), &|_, _| {}, &limits).unwrap();
+        tree::assert_same(&self.tree, &target);
+        assert_eq!(report.fetched, plan.costs().image.fetched);
+        [report.fetched, image.received()]
+    }
+}
+
+fn never(switch: &Switch<'_>) {
+    panic!("{}", switch.error)
 }
 
 #[test]
 fn what_is_scattered_over_an_image_is_read_by_four_connections_at_once() {
-    let (_folder, tree, installed) = scattered();
-    let new = pack::pack(&tree, 50_000);
+    let scattered = Scattered::new();
     // The first shows that there are ranges. None of the next three is answered before all of them are asked.
     let together = Barrier::new(3);
-    let server = Server::new(&[("image", &new.tar_zst)], move |request: &Request| {
+    let server = scattered.server(move |request: &Request| {
         if (1..4).contains(&request.number) {
             together.wait();
         }
         Answer::Right
     });
-    let client = Client::new(None, Patience::default()).unwrap();
-    let size = new.tar_zst.len() as u64;
-    let switched = |switch: &Switch<'_>| panic!("{}", switch.error);
-    let mut image =
-        RemoteImage::new(client, &[server.url()], "image", size, Retry::default(), switched);
-    let seeds = [installed.seed()];
-    let plan = Plan::new(&new.index, &seeds, None).unwrap();
-    let (_target, target) = disk::folder();
-    let root = File::open(&target).unwrap();
-    let sources = FrameSources { patch: None, image: Some(&mut image) };
-    let limits = Limits { memory: 36 << 20, cores: NonZero::new(4).unwrap() };
-    let report = make(&plan, sources, root.as_fd(), &|_, _| {}, &limits).unwrap();
-    tree::assert_same(&tree, &target);
-    assert_eq!(report.fetched, plan.costs().image.fetched);
-    assert!(image.received() >= report.fetched);
+    let [fetched, received] = scattered.update(&[&server], never);
+    assert!(received >= fetched);
     assert_eq!(server.requests().len(), 12, "{:?}", server.requests());
 }
 
 #[test]
 fn a_server_without_ranges_sends_the_image_once() {
-    let (_folder, tree, installed) = scattered();
-    let new = pack::pack(&tree, 50_000);
-    let server = Server::new(&[("image", &new.tar_zst)], |_| Answer::IgnoreRange);
-    let client = Client::new(None, Patience::default()).unwrap();
-    let size = new.tar_zst.len() as u64;
-    let switched = |switch: &Switch<'_>| panic!("{}", switch.error);
-    let mut image =
-        RemoteImage::new(client, &[server.url()], "image", size, Retry::default(), switched);
-    let seeds = [installed.seed()];
-    let plan = Plan::new(&new.index, &seeds, None).unwrap();
-    let (_target, target) = disk::folder();
-    let root = File::open(&target).unwrap();
-    let sources = FrameSources { patch: None, image: Some(&mut image) };
-    make(&plan, sources, root.as_fd(), &|_, _| {}, &Limits::default()).unwrap();
-    tree::assert_same(&tree, &target);
+    let scattered = Scattered::new();
+    let server = scattered.server(|_| Answer::IgnoreRange);
+    scattered.update(&[&server], never);
     assert_eq!(server.requests().len(), 1);
 }
 
 #[test]
 fn whichever_of_four_connections_breaks_each_goes_on_where_it_was() {
-    let (_folder, tree, installed) = scattered();
-    let new = pack::pack(&tree, 50_000);
-    let breaks =
-        Server::new(&[("image", &new.tar_zst)], |request: &Request| match request.number % 3 {
-            0 => Answer::CutAfter(70_000),
-            1 => Answer::Status(500),
-            _ => Answer::Right,
-        });
-    let flips = Server::new(&[("image", &new.tar_zst)], |request: &Request| {
-        Answer::Flip(request.from.unwrap_or(0) + 30_000)
+    let scattered = Scattered::new();
+    let breaks = scattered.server(|request: &Request| match request.number % 3 {
+        0 => Answer::CutAfter(70_000),
+        1 => Answer::Status(500),
+        _ => Answer::Right,
     });
-    let honest = Server::honest(&[("image", &new.tar_zst)]);
-    let servers = [breaks.url(), flips.url(), honest.url()];
-    let client = Client::new(None, Patience::default()).unwrap();
-    let retry = Retry { pause: Duration::ZERO, ..Retry::default() };
-    let size = new.tar_zst.len() as u64;
-    let mut image = RemoteImage::new(client, &servers, "image", size, retry, |_| {});
-    let seeds = [installed.seed()];
-    let plan = Plan::new(&new.index, &seeds, None).unwrap();
-    let (_target, target) = disk::folder();
-    let root = File::open(&target).unwrap();
-    let sources = FrameSources { patch: None, image: Some(&mut image) };
-    let limits = Limits { memory: 36 << 20, cores: NonZero::new(4).unwrap() };
-    make(&plan, sources, root.as_fd(), &|_, _| {}, &limits).unwrap();
-    tree::assert_same(&tree, &target);
+    let flips =
+        scattered.server(|request: &Request| Answer::Flip(request.from.unwrap_or(0) + 30_000));
+    let honest = scattered.server(|_| Answer::Right);
+    scattered.update(&[&breaks, &flips, &honest], |_| {});
 }
 
 #[test]

@@ -275,12 +275,22 @@ pub enum Error {
 impl Index {
     /// Checks the signature, and then reads the file.
     pub fn open(bytes: &[u8], signature: &str, keys: &Keys) -> Result<Self, Error> {
+        Ok(Self::open_with_cbor(bytes, signature, keys)?.0)
+    }
+
+    /// As [`Index::open`]; beside the index, the CBOR that it was read from.
+    pub fn open_with_cbor(
+        bytes: &[u8],
+        signature: &str,
+        keys: &Keys,
+    ) -> Result<(Self, Vec<u8>), Error> {
         let claim = signature.parse::<Signature>()?.verify(SignedKind::Index, bytes, keys)?;
-        let index = Self::parse(bytes)?;
+        let cbor = unpack(bytes, &[])?;
+        let index = Self::read(&cbor)?;
         if index.serial != claim.serial {
             return Err(Error::Serial { file: index.serial, signed: claim.serial });
         }
-        Ok(index)
+        Ok((index, cbor))
     }
 
     /// Reads bytes whose signature has been checked.

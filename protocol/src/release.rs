@@ -126,6 +126,11 @@ impl IndexFile {
         let WholeFile { path, size, sha256 } = WholeFile::of(path, packed);
         Self { path, size, sha256, content: Sha256::of(cbor), since: Vec::new() }
     }
+
+    /// The file that has all of it.
+    pub fn whole(&self) -> WholeFile {
+        WholeFile { path: self.path.clone(), size: self.size, sha256: self.sha256 }
+    }
 }
 
 /// Where a file is that makes the index out of an older one: see [`crate::delta`].
@@ -140,6 +145,19 @@ pub struct IndexDelta {
     pub size: u64,
     /// Of the file as it is served.
     pub sha256: Sha256,
+}
+
+impl IndexDelta {
+    /// The file with these bytes, which starts from the index with the digest `content`.
+    pub fn of(content: Sha256, path: String, bytes: &[u8]) -> Self {
+        let WholeFile { path, size, sha256 } = WholeFile::of(path, bytes);
+        Self { content, path, size, sha256 }
+    }
+
+    /// The file.
+    pub fn file(&self) -> WholeFile {
+        WholeFile { path: self.path.clone(), size: self.size, sha256: self.sha256 }
+    }
 }
 
 /// Where the image is, relative to `latest.toml`.
@@ -188,14 +206,6 @@ pub enum Error {
         /// What it holds.
         value: String,
     },
-}
-
-impl IndexDelta {
-    /// The file with these bytes, which starts from the index with the digest `content`.
-    pub fn of(content: Sha256, path: String, bytes: &[u8]) -> Self {
-        let WholeFile { path, size, sha256 } = WholeFile::of(path, bytes);
-        Self { content, path, size, sha256 }
-    }
 }
 
 impl Release {

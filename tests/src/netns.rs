@@ -1,51 +1,21 @@
 //! A room of machines and what they are connected to, out of network namespaces.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::{
-    ffi::OsStr,
-    fs::{self, File},
-    net::Ipv4Addr,
-    os::fd::AsRawFd as _,
-    process::Command,
-    thread,
-};
+use std::{ffi::OsStr, fs, net::Ipv4Addr, process::Command};
 
 use gse_qemu::process;
-use nix::sched::{CloneFlags, setns, unshare};
 
-/// A network namespace. It has no name: it goes with the last process or file that is in it, so nothing
-/// is left behind, however a test ends.
-#[derive(Debug)]
-pub struct Host(File);
+#[path = "../../controller/tests/common/netns.rs"]
+mod host;
+
+pub use host::Host;
 
 impl Host {
     /// One with nothing but its own loopback.
     pub fn alone() -> Self {
-        let made = thread::spawn(|| {
-            unshare(CloneFlags::CLONE_NEWNET).unwrap();
-            File::open("/proc/thread-self/ns/net").unwrap()
-        });
-        let host = Self(made.join().unwrap());
+        let host = Self::new();
         host.ip("link set lo up");
         host
-    }
-
-    fn path(&self) -> String {
-        format!("/proc/{}/fd/{}", std::process::id(), self.0.as_raw_fd())
-    }
-
-    /// Does `work` in a thread that is in this namespace; so are the threads that it starts.
-    pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        thread::scope(|scope| {
-            let inside = scope.spawn(|| {
-                setns(&self.0, CloneFlags::CLONE_NEWNET).unwrap();
-                work()
-            });
-            match inside.join() {
-                Ok(value) => value,
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        })
     }
 
     /// A command whose process is in this namespace, and is killed when this one ends.
@@ -58,18 +28,6 @@ impl Host {
     /// The argument of `nsenter` that leads here.
     pub fn enter(&self) -> String {
         format!("--net={}", self.path())
-    }
-
-    /// `ip WORDS…` on this host, and what it prints.
-    pub fn ip(&self, words: &str) -> String {
-        self.output("ip", words)
-    }
-
-    /// Runs a program with some words on this host, and gives what it prints.
-    pub fn output(&self, program: &str, words: &str) -> String {
-        let mut command = self.command(program);
-        command.args(words.split(' '));
-        process::output(command).unwrap_or_else(|e| panic!("{program} {words}: {e}"))
     }
 
     /// Lets this card send at most so many megabits in a second.

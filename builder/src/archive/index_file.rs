@@ -1,6 +1,6 @@
 //! The image's index as it is published: whole, and as what makes it out of those of older images.
 
-use std::{fs, io, path::Path, thread};
+use std::{fs, io, path::Path};
 
 use gse_protocol::{
     Index, Sha256, delta, index,
@@ -9,7 +9,7 @@ use gse_protocol::{
 };
 
 use super::{ArchiveOptions, Error, INDEX, dist::write_file, patches::Older, words};
-use crate::{file_error::FileError, patch};
+use crate::{file_error::FileError, patch, workers::in_order};
 
 /// What makes an index out of an older one is not published if it has more than this part of the whole.
 const PAYS: usize = 2;
@@ -33,28 +33,25 @@ pub(super) fn write(
     write_file(&work.join(format!("{INDEX}.minisig")), signature.as_bytes())?;
     let mut file = IndexFile::of(format!("{folder}/{INDEX}"), &bytes, &cbor);
     older.truncate(MOST);
-    for some in older.chunks(options.threads.get()) {
-        for (older, made) in some.iter().zip(deltas(&cbor, some)) {
-            let made = made?;
+    // One takes some seconds.
+    let make = |(): &mut (), older: &Older| {
+        let made = delta::make(&cbor, &older.cbor, patch::LEVEL)?;
+        Ok((delta::name(&older.version), Sha256::of(&older.cbor), made))
+    };
+    in_order(
+        options.threads,
+        &older,
+        || (),
+        make,
+        |(name, content, made)| {
             if made.len() <= bytes.len() / PAYS {
-                let name = delta::name(&older.version);
                 write_file(&work.join(&name), &made)?;
-                let content = Sha256::of(&older.cbor);
                 file.since.push(IndexDelta::of(content, format!("{folder}/{name}"), &made));
             }
-        }
-    }
+            Ok::<_, Error>(())
+        },
+    )?;
     Ok(file)
-}
-
-/// What makes an index out of each of the older ones, in a thread each: one takes some seconds.
-fn deltas(cbor: &[u8], older: &[Older]) -> Vec<Result<Vec<u8>, index::Error>> {
-    thread::scope(|scope| {
-        let make = |older| move || delta::make(cbor, older, patch::LEVEL);
-        let making: Vec<_> = older.iter().map(|older| scope.spawn(make(&older.cbor))).collect();
-        let gone = |_| Err(index::Error::Zstd("a thread ended early".to_owned()));
-        making.into_iter().map(|thread| thread.join().unwrap_or_else(gone)).collect()
-    })
 }
 
 /// The index of an image that lies in `folder` of `dist`, and what makes it out of those of the versions that it has

@@ -66,9 +66,8 @@ impl Image {
         let bytes = read(&path)?;
         let signature = read(&folder.join(format!("{INDEX}.minisig")))?;
         let wrong = |source| ImageError::Index { path: path.clone(), source };
-        let index =
-            Index::open(&bytes, &String::from_utf8_lossy(&signature), keys).map_err(wrong)?;
-        let cbor = index::unpack(&bytes, &[]).map_err(wrong)?;
+        let signature = String::from_utf8_lossy(&signature);
+        let (index, cbor) = Index::open_with_cbor(&bytes, &signature, keys).map_err(wrong)?;
         Ok(Self { cbor, ..Self::with_index(index, &folder.join(IMAGE))? })
     }
 

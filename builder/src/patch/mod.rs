@@ -11,7 +11,6 @@ mod image;
 mod pack;
 mod sketch;
 mod units;
-mod workers;
 
 /// Of zstd, for patch files: they are made once, and fetched by every machine.
 pub const LEVEL: i32 = 19;

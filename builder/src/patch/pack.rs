@@ -21,9 +21,8 @@ use super::{
     delta::{Delta, deltas},
     image::{Image, ImageError, Reader},
     units::{Unit, batches, content, units},
-    workers::in_order,
 };
-use crate::progress::Progress;
+use crate::{progress::Progress, workers::in_order};
 
 /// The largest part of a base that is looked at for one unit: more of it finds next to nothing more, and sorting its
 /// suffixes takes five times as much memory.

@@ -15,8 +15,8 @@ use super::{
     image::{Image, Reader},
     pack::PackError,
     sketch::{Sketch, sketch},
-    workers::in_order,
 };
+use crate::workers::in_order;
 
 /// So many bytes are made by a worker before it takes the next ones: whole pieces, if it is a part of a file.
 const BATCH: u64 = 3 * MAX_PIECE as u64;

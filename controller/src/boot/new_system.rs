@@ -16,7 +16,7 @@ use gse_protocol::{
     config::Bundle,
     index::{self, MAX_PACKED},
     patch::PatchFile,
-    release::{IndexDelta, IndexFile},
+    release::{IndexDelta, WholeFile},
 };
 
 use super::{Machine, online::Server, slots::Slots};
@@ -304,16 +304,15 @@ pub(super) fn fetch_index(
 ) -> Result<NewIndex> {
     let release = &server.chosen.release;
     let mut made = None;
-    if let Some((IndexDelta { path, size, sha256, .. }, older)) = older(config, release, seeds) {
-        match from_servers(machine, server, (path, *size, *sha256), &older) {
+    if let Some((delta, older)) = older(config, release, seeds) {
+        match from_servers(machine, server, &delta.file(), &older) {
             Err(e) if busy(&e).is_none() => {
                 machine.log.warn(format_args!("the whole index is fetched: {}", reason(&e)));
             }
             done => made = Some(done?),
         }
     }
-    let IndexFile { path, size, sha256, .. } = &release.index;
-    let whole = || from_servers(machine, server, (path, *size, *sha256), &[]);
+    let whole = || from_servers(machine, server, &release.index.whole(), &[]);
     let index = made.map_or_else(whole, Ok)?;
     if release.image.size > 0 {
         let mut image = remote_image(machine, server);
@@ -340,19 +339,15 @@ fn older<'r>(
     seeds.iter().filter_map(older).min_by_key(|(delta, _)| delta.size)
 }
 
-/// A path below a server's root, and the size and digest of what is there.
-type Served<'r> = (&'r str, u64, Sha256);
-
 /// The index, from the first server that has the file; `older` is what it was made from, or empty.
 fn from_servers(
     machine: &Machine,
     server: &Server,
-    file: Served<'_>,
+    file: &WholeFile,
     older: &[u8],
 ) -> Result<NewIndex> {
-    let (path, size, _) = file;
-    if size > MAX_PACKED {
-        bail!("{path} has {size} bytes, which no index needs");
+    if file.size > MAX_PACKED {
+        bail!("{} has {} bytes, which no index needs", file.path, file.size);
     }
     let mut waited = Duration::ZERO;
     loop {
@@ -392,15 +387,10 @@ fn busy(error: &anyhow::Error) -> Option<Duration> {
     }
 }
 
-fn index_of(
-    base: &str,
-    server: &Server,
-    (path, size, sha256): Served<'_>,
-    older: &[u8],
-) -> Result<NewIndex> {
-    let url = format!("{base}{path}");
-    let bytes = server.client.get_small(&url, size)?;
-    if Sha256::of(&bytes) != sha256 {
+fn index_of(base: &str, server: &Server, file: &WholeFile, older: &[u8]) -> Result<NewIndex> {
+    let url = format!("{base}{}", file.path);
+    let bytes = server.client.get_small(&url, file.size)?;
+    if Sha256::of(&bytes) != file.sha256 {
         bail!("{url}: this is not what the release names: publish the image again");
     }
     let made = index::unpack(&bytes, older)

@@ -47,6 +47,31 @@ pub enum Answer {
     Redirect(String),
 }
 
+/// How many kinds of answers [`Answer::of`] gives.
+pub const KINDS: u8 = 14;
+
+impl Answer {
+    /// An answer to this request for a file with `length` bytes: anything but silence, as chance chooses `kind`, below
+    /// [`KINDS`], and `number`.
+    pub fn of(kind: u8, number: u32, request: &Request, length: usize) -> Self {
+        let at = number as usize % length;
+        match kind {
+            0 => Self::CutAfter(at),
+            1 => Self::Flip(at),
+            2 => Self::IgnoreRange,
+            3 if request.from.is_some_and(|from| from > 0) => Self::WrongRange,
+            4 => Self::Status(500),
+            5 => Self::Busy(0),
+            6 => Self::More(at),
+            7 => Self::Fewer(at),
+            8 => Self::Overlap(at),
+            9 => Self::Gzip,
+            10 => Self::Instead(vec![kind; at]),
+            _ => Self::Right,
+        }
+    }
+}
+
 /// One request, as the server saw it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {

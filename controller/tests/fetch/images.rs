@@ -281,24 +281,14 @@ proptest! {
 
     #[test]
     fn whatever_servers_do_the_tree_is_right_or_nothing_is(
-        answers in prop::collection::vec((0_u8..9, any::<u32>()), 1..30),
+        answers in prop::collection::vec((0..KINDS, any::<u32>()), 1..30),
         missing in prop::collection::vec(0_usize..100, 1..40),
     ) {
         let (_folder, _, image) = tree_and_image();
         let length = image.tar_zst.len();
         let lie = move |request: &Request| {
             let (kind, number) = answers[request.number % answers.len()];
-            let at = number as usize % length;
-            match kind {
-                0 => Answer::CutAfter(at),
-                1 => Answer::Flip(at),
-                2 => Answer::IgnoreRange,
-                3 if request.from.is_some_and(|from| from > 0) => Answer::WrongRange,
-                4 => Answer::Status(500),
-                5 => Answer::Busy(0),
-                6 => Answer::Instead(tree::noise(1, at)),
-                _ => Answer::Right,
-            }
+            Answer::of(kind, number, request, length)
         };
         let liar = Server::new(&[("file", &image.tar_zst)], lie);
         let honest = Server::honest(&[("file", &image.tar_zst)]);

@@ -24,7 +24,7 @@ use std::{
 use common::{
     disk,
     pack::{self, Image, Signer},
-    server::{self, Answer, Request, Server},
+    server::{self, Answer, KINDS, Request, Server},
     tree,
 };
 use gse_controller::{

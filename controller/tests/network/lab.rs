@@ -1,10 +1,8 @@
 //! Machines, cables, switches and servers out of network namespaces. Everything goes when it is dropped.
 
 use std::{
-    fs::File,
     io::{BufRead as _, BufReader},
     net::{Ipv4Addr, UdpSocket},
-    os::fd::AsRawFd as _,
     path::PathBuf,
     process::{Child, Command, Stdio},
     sync::Arc,
@@ -19,10 +17,7 @@ use gse_controller::{
     network::{NetworkError, Online, bring_up},
 };
 use gse_protocol::config::Network;
-use nix::{
-    libc::RTMGRP_LINK,
-    sched::{CloneFlags, setns, unshare},
-};
+use nix::libc::RTMGRP_LINK;
 use rustix::net::{
     AddressFamily, RecvFlags, SocketFlags, SocketType, bind,
     netlink::SocketAddrNetlink,
@@ -31,47 +26,15 @@ use rustix::net::{
 };
 use tempfile::TempDir;
 
+use crate::netns::Host;
+
 /// How long a test waits for what must come.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A network namespace. It has no name: it goes with the last process or file that is in it, so nothing
-/// is left behind, however a test ends.
-pub(crate) struct Host(File);
-
 impl Host {
-    pub(crate) fn new() -> Self {
-        let made = thread::spawn(|| {
-            unshare(CloneFlags::CLONE_NEWNET).unwrap();
-            File::open("/proc/thread-self/ns/net").unwrap()
-        });
-        Self(made.join().unwrap())
-    }
-
-    /// Does `work` in a thread that is in this namespace.
-    pub(crate) fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        thread::scope(|scope| {
-            let inside = scope.spawn(|| {
-                setns(&self.0, CloneFlags::CLONE_NEWNET).unwrap();
-                work()
-            });
-            match inside.join() {
-                Ok(value) => value,
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        })
-    }
-
-    /// `ip WORDS…` on this host, and what it prints.
-    pub(crate) fn ip(&self, words: &str) -> String {
-        let output = self.run(|| Command::new("ip").args(words.split(' ')).output().unwrap());
-        let error = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "ip {words}: {error}");
-        String::from_utf8(output.stdout).unwrap()
-    }
-
     /// A cable from a card of this host to one of another, without carrier.
     pub(crate) fn cable(&self, card: &str, other: &Host, other_card: &str) {
-        let there = format!("/proc/{}/fd/{}", std::process::id(), other.0.as_raw_fd());
+        let there = other.path();
         self.ip(&format!("link add {card} type veth peer name {other_card} netns {there}"));
     }
 

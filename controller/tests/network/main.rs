@@ -3,6 +3,8 @@
 
 mod fake;
 mod lab;
+#[path = "../common/netns.rs"]
+mod netns;
 
 use std::{
     fs,
@@ -12,7 +14,8 @@ use std::{
 };
 
 use gse_controller::network::{NetworkError, standing};
-use lab::{Dnsmasq, Host, server_socket, slow_switch};
+use lab::{Dnsmasq, server_socket, slow_switch};
+use netns::Host;
 use nix::{
     mount::{MsFlags, mount},
     sched::{CloneFlags, unshare},

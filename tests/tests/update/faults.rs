@@ -23,7 +23,7 @@ use rustix::fs::{FallocateFlags, fallocate};
 use crate::{
     disk::{Disk, run},
     lab::{Lab, noise, upgrade},
-    server::{Answer, Request, Server},
+    server::{Answer, KINDS, Request, Server},
 };
 
 const PATCH: &str = "from-1.patch";
@@ -302,23 +302,10 @@ fn whatever_servers_say_the_new_system_is_right_or_there_is_none() {
     let scene = Scene::new();
     let sizes = [PATCH, IMAGE].map(|name| scene.published(name).len());
     let honest = scene.honest();
-    for_many(&prop::collection::vec((0_u8..12, any::<u32>()), 1..30), |answers| {
+    for_many(&prop::collection::vec((0..KINDS, any::<u32>()), 1..30), |answers| {
         let liar = scene.server(move |request: &Request| {
             let (kind, number) = answers[request.number % answers.len()];
-            let at = number as usize % sizes[usize::from(request.path == IMAGE)];
-            match kind {
-                0 => Answer::CutAfter(at),
-                1 => Answer::Flip(at),
-                2 => Answer::IgnoreRange,
-                3 if request.from.is_some_and(|from| from > 0) => Answer::WrongRange,
-                4 => Answer::Status(500),
-                5 => Answer::More(at),
-                6 => Answer::Fewer(at),
-                7 => Answer::Overlap(at),
-                8 => Answer::Gzip,
-                9 => Answer::Instead(noise(u64::from(number), at)),
-                _ => Answer::Right,
-            }
+            Answer::of(kind, number, request, sizes[usize::from(request.path == IMAGE)])
         });
         // Alone it may fail, which is said; what is made is right.
         scene.updates_or_not(&[&liar]);

@@ -14,7 +14,7 @@ use std::{
 ///
 /// # Errors
 /// The first of the workers or of `each`, after which no more items are begun.
-pub(super) fn in_order<I: Sync, W, T: Send, E: Send>(
+pub(crate) fn in_order<I: Sync, W, T: Send, E: Send>(
     threads: NonZero<usize>,
     items: &[I],
     worker: impl Fn() -> W + Sync,
