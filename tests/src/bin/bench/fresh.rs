@@ -9,8 +9,8 @@ use anyhow::{Context as _, Result};
 use gse_qemu::process;
 use rustix::fs::{Advice, fadvise};
 
-/// How large they are.
-const SIZE: &str = "4G";
+/// How large they are: two of the trees that are measured with fit.
+const SIZE: &str = "8G";
 
 /// A fresh filesystem in a file, mounted; both go when this is dropped.
 pub(crate) struct Fresh {
