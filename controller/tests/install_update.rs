@@ -12,7 +12,11 @@ use std::{
         unix::fs::{FileExt as _, MetadataExt as _},
     },
     path::{Path, PathBuf},
-    sync::Barrier,
+    sync::{
+        Barrier,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
     time::Duration,
 };
 
@@ -282,4 +286,73 @@ fn files_of_the_same_filesystem_share_their_blocks_and_are_checked_all_the_same(
         assert_eq!(report.damaged.files, 1);
         tree::assert_same(&old, &target);
     }
+}
+
+#[test]
+fn what_lies_in_a_hole_does_not_come_along_with_shared_blocks() {
+    for filesystem in ["btrfs", "xfs -m reflink=1"] {
+        let disk = Disk::new(filesystem, 320);
+        let [old, installed, target] = ["original", "installed", "target"].map(|name| {
+            let path = disk.path().join(name);
+            fs::create_dir(&path).unwrap();
+            path
+        });
+        original(&old);
+        let image = pack::pack(&old, 50_000);
+        let installed = Installed::at(&image, tempfile::tempdir().unwrap(), installed);
+        let sparse = File::options().write(true).open(installed.root.join("usr/sparse")).unwrap();
+        for hole in [4096, 2 << 20] {
+            sparse.write_all_at(b"garbage", hole).unwrap();
+        }
+        let report = update(&image, &[installed.seed()], &target, false).unwrap();
+        assert_eq!(report.copied, report.bytes, "{filesystem}");
+        tree::assert_same(&old, &target);
+    }
+}
+
+/// Sets what it has when it is gone.
+struct AtTheEnd<'a>(&'a AtomicBool);
+
+impl Drop for AtTheEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_file_that_changes_while_its_blocks_are_shared_is_taken_as_it_should_be_or_not_at_all() {
+    let disk = Disk::new("btrfs", 320);
+    let folder = |name: &str| {
+        let path = disk.path().join(name);
+        fs::create_dir(&path).unwrap();
+        path
+    };
+    let (old, installed) = (folder("original"), folder("installed"));
+    let files = [("small", 100_000), ("large", 3_000_000)];
+    for (name, length) in files {
+        fs::write(old.join(name), tree::noise(1, length)).unwrap();
+    }
+    let image = pack::pack(&old, 50_000);
+    let installed = Installed::at(&image, tempfile::tempdir().unwrap(), installed);
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let _done = AtTheEnd(&done);
+        for (name, length) in files {
+            let path = installed.root.join(name);
+            let right = tree::noise(1, length)[50_000];
+            let file = File::options().write(true).open(path).unwrap();
+            let done = &done;
+            scope.spawn(move || {
+                while !done.load(Ordering::Relaxed) {
+                    file.write_all_at(&[!right], 50_000).unwrap();
+                    file.write_all_at(&[right], 50_000).unwrap();
+                }
+            });
+        }
+        for round in 0..20 {
+            let target = folder(&round.to_string());
+            update(&image, &[installed.seed()], &target, true).unwrap();
+            tree::assert_same(&old, &target);
+        }
+    });
 }
