@@ -29,11 +29,15 @@ use common::{
 use gse_controller::{
     fetch::{Client, Patience, RemoteImage, Retry, Switch},
     install::{
-        FileSource, FrameSources, InstallError, Limits, LocalTree, Plan, Report, Seed, install,
-        make,
+        FileSource, FrameSource, FrameSources, InstallError, Limits, LocalTree, Origin, Patch,
+        Plan, Report, Seed, SourceError, install, make,
     },
 };
-use gse_protocol::Index;
+use gse_protocol::{
+    Index, Sha256,
+    index::{Frame, PlacedFrame},
+    patch::{PatchFile, Piece, Table},
+};
 
 fn image_file(image: &Image) -> FileSource {
     let mut file = tempfile::tempfile().unwrap();
@@ -355,4 +359,60 @@ fn a_file_that_changes_while_its_blocks_are_shared_is_taken_as_it_should_be_or_n
             tree::assert_same(&old, &target);
         }
     });
+}
+
+/// Gives one answer after the other, whatever frame is asked for.
+struct InTurn<'a>(std::slice::Iter<'a, &'a [u8]>);
+
+impl FrameSource for InTurn<'_> {
+    fn read_frame(
+        &mut self,
+        _: &PlacedFrame,
+        _: Option<Origin>,
+        packed: &mut Vec<u8>,
+    ) -> Result<Origin, SourceError> {
+        (*self.0.next().unwrap()).clone_into(packed);
+        Ok(Origin(0))
+    }
+}
+
+#[test]
+fn a_table_of_patches_is_read_only_if_it_is_what_was_signed() {
+    let (_folder, old) = disk::folder();
+    for name in ["a", "b"] {
+        fs::write(old.join(name), tree::noise(1, 500)).unwrap();
+    }
+    let installed = Installed::new(&old);
+    let [a, b] = [b"a", b"b"].map(|path| {
+        installed.index.entries.iter().position(|entry| entry.path == path).unwrap() as u32
+    });
+    let piece = |entry| Piece { entry, makes: 500, takes: 500, base: None };
+    // Either would do for the file.
+    let [signed, other] = [[a, b], [b, a]].map(|order| {
+        let table = Table { pieces: order.map(piece).to_vec() };
+        minicbor::to_vec(table).unwrap()
+    });
+    let frame = |unpacked: &[u8]| {
+        let packed = zstd::bulk::compress(unpacked, 3).unwrap();
+        let (length, sha256) = (packed.len() as u32, Sha256::of(&packed));
+        (Frame { packed: length, unpacked: unpacked.len() as u32, sha256 }, packed)
+    };
+    let ((table, signed), (_, other)) = (frame(&signed), frame(&other));
+    let file = PatchFile {
+        version: "1".to_owned(),
+        index: Sha256::of(b"old"),
+        table: 1,
+        frames: vec![table, frame(&[0; 1000]).0],
+    };
+    let seed = installed.seed();
+    let open = |answers: &[&[u8]]| {
+        let mut source = InTurn(answers.iter());
+        let opened = Patch::open(&file, &installed.index, &seed, &mut source).map(drop);
+        assert_eq!(source.0.len(), 0, "there was more to ask for");
+        opened
+    };
+    open(&[&signed]).unwrap();
+    open(&[&other, &signed]).unwrap();
+    let error = open(&[&other, &other]).unwrap_err();
+    assert!(matches!(error, InstallError::Frame { number: 0 }), "{error}");
 }
