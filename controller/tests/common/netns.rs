@@ -12,7 +12,7 @@ pub struct Host(File);
 
 impl Host {
     /// One with nothing but its own loopback, which is down.
-    #[expect(clippy::new_without_default, reason = "it makes something in the kernel")]
+    #[allow(clippy::new_without_default, reason = "it makes something in the kernel")]
     pub fn new() -> Self {
         let made = thread::spawn(|| {
             unshare(CloneFlags::CLONE_NEWNET).unwrap();
