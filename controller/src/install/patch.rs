@@ -47,7 +47,7 @@ impl<'p> Patch<'p> {
     /// Fetches the table of `file`, which the index `new` lists for the image that `seed` has, and reads it.
     ///
     /// # Errors
-    /// It cannot be fetched, or is not what was signed.
+    /// It cannot be fetched, or is not what was signed: then it is not even unpacked.
     pub fn open(
         file: &'p PatchFile,
         new: &Index,
@@ -58,12 +58,12 @@ impl<'p> Patch<'p> {
         let (mut packed, mut unpacked) = (Vec::new(), Vec::new());
         let mut zstd = decompressor()?;
         for (number, frame) in file.placed_frames().take(file.table as usize).enumerate() {
-            let mut origin = None;
-            // Once more from elsewhere.
-            for _ in 0..2 {
-                origin = Some(source.read_frame(&frame, origin, &mut packed)?);
-                if frame.frame.is(&packed) {
-                    break;
+            let origin = source.read_frame(&frame, None, &mut packed)?;
+            if !frame.frame.is(&packed) {
+                // Once more from elsewhere.
+                source.read_frame(&frame, Some(origin), &mut packed)?;
+                if !frame.frame.is(&packed) {
+                    return Err(InstallError::Frame { number });
                 }
             }
             unpack(&mut zstd, number, &frame, &packed, &mut unpacked)?;
