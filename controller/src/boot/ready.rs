@@ -22,7 +22,7 @@ use crate::{
     log::Log,
     mount::{self, NEW_ROOT, READY},
     mounts::{self, UserData},
-    report::BootReport,
+    report::{self, BootReport},
     services, startup,
     supervisor::RUN_DIR,
 };
@@ -103,6 +103,10 @@ impl Ready {
         report.phases.extend(log.timings());
         report.store(Path::new(RUN_DIR))?;
         log.phase("keep the log", || boot_log::keep(Outcome::Started, log));
+        if self.health.require_report {
+            // Last: what takes its time before is nothing that the system failed at, if the power goes meanwhile.
+            log.phase("open the life cycle", || report::open(&report, root, log))?;
+        }
         startup::begin(root, &self.health, cmdline, log)?;
         Ok(self.handover.clone())
     }
