@@ -22,8 +22,20 @@ fn program(path: &Path, text: &str) {
 
 /// A lab whose image has another `/sbin/init`, and the disk of its machine.
 fn with_init(dir: &Path, flavour: Flavour, health: &str, init: &str) -> (Lab, Disk) {
+    with_files(dir, flavour, health, init, |_, _| {})
+}
+
+/// As [`with_init`], with other things in the image that come from the lab.
+fn with_files(
+    dir: &Path,
+    flavour: Flavour,
+    health: &str,
+    init: &str,
+    files: impl FnOnce(&Lab, &Path),
+) -> (Lab, Disk) {
     let lab = small::unpublished(dir, flavour, Filesystem::Ext4);
     small::publish(&lab, VERSION, |tree| {
+        files(&lab, tree);
         let text = format!("#!/bin/sh\nPATH=/bin\necho small: starts\n{init}\n");
         program(&tree.join("sbin/init"), &text);
     });
@@ -145,4 +157,26 @@ fn a_hardware_watchdog_leaves_a_healthy_machine_alone() {
         assert!(!machine.watchdog_acted());
         assert!(cycle(&disk).contains("state = \"closed\""), "{}", cycle(&disk));
     }
+}
+
+#[test]
+fn a_software_watchdog_that_cannot_be_stopped_leaves_a_healthy_machine_alone() {
+    let dir = scratch();
+    let init = "busybox insmod /softdog.ko nowayout=1 soft_margin=5\n\
+         state() { busybox fgrep -q $1 /sys/class/watchdog/watchdog0/state; }\n\
+         # The guard has looked at it.\n\
+         until state active; do sleep 1; done\n\
+         /run/gse/gse-controller up\n\
+         sleep 8\n\
+         state active && echo small: the watchdog is fed\n\
+         /run/gse/gse-controller closed\n\
+         busybox poweroff -f\n";
+    let (lab, disk) = with_files(dir.path(), Flavour::Cloud, "", init, |lab, tree| {
+        let module = lab.kernel().modules.join("kernel/drivers/watchdog/softdog.ko");
+        fs::copy(module, tree.join("softdog.ko")).unwrap();
+    });
+    let machine = lab.machine().disk(disk.clone()).start().unwrap();
+    machine.shows(&["this system is up", "the watchdog is fed", "this system is closed"]);
+    assert_eq!(machine.ends(), Exit::Shutdown);
+    assert!(cycle(&disk).contains("state = \"closed\""), "{}", cycle(&disk));
 }
