@@ -89,20 +89,26 @@ fn a_check_that_fails_leaves_the_life_cycle_open_and_says_why() {
 }
 
 #[test]
-fn a_system_that_need_not_report_is_never_open() {
-    let dir = scratch();
-    let (lab, disk) = with_init(
-        dir.path(),
-        Flavour::Cloud,
-        "require_report = false\nstartup_limit = 1",
-        "sleep 3\necho small: still runs\nbusybox poweroff -f\n",
-    );
-    for _ in 0..2 {
-        let machine = lab.machine().disk(disk.clone()).start().unwrap();
-        machine.shows(&["small: starts", "small: still runs"]);
-        assert_eq!(machine.ends(), Exit::Shutdown);
-        machine.never_showed(&["no init that the controller knows"]);
-        assert!(cycle(&disk).contains("state = \"fresh\""), "{}", cycle(&disk));
+fn a_system_that_need_not_or_cannot_report_is_never_open() {
+    let init = "sleep 3\necho small: still runs\nbusybox poweroff -f\n";
+    let mute = "/etc is not in memory, so no service can report";
+    let cases = [("require_report = false\n", "", "starting version 1"), ("", "ctetc=0", mute)];
+    for (report, words, says) in cases {
+        let dir = scratch();
+        let health = format!("{report}startup_limit = 1");
+        let (lab, disk) = with_files(dir.path(), Flavour::Cloud, &health, init, |_, tree| {
+            if !words.is_empty() {
+                // By that it is one with OpenRC, whose service would report.
+                fs::create_dir(tree.join("etc/runlevels")).unwrap();
+            }
+        });
+        for _ in 0..2 {
+            let machine = lab.machine().disk(disk.clone()).append(words).start().unwrap();
+            machine.shows(&[says, "small: starts", "small: still runs"]);
+            assert_eq!(machine.ends(), Exit::Shutdown);
+            machine.never_showed(&["no init that the controller knows", "is unhealthy"]);
+            assert!(cycle(&disk).contains("state = \"fresh\""), "{}", cycle(&disk));
+        }
     }
 }
 
