@@ -168,7 +168,8 @@ fn a_hardware_watchdog_leaves_a_healthy_machine_alone() {
 #[test]
 fn a_software_watchdog_that_cannot_be_stopped_leaves_a_healthy_machine_alone() {
     let dir = scratch();
-    let init = "busybox insmod /softdog.ko nowayout=1 soft_margin=5\n\
+    let init = "busybox insmod /watchdog.ko\n\
+         busybox insmod /softdog.ko nowayout=1 soft_margin=5 || busybox poweroff -f\n\
          state() { busybox fgrep -q $1 /sys/class/watchdog/watchdog0/state; }\n\
          # The guard has looked at it.\n\
          until state active; do sleep 1; done\n\
@@ -178,8 +179,10 @@ fn a_software_watchdog_that_cannot_be_stopped_leaves_a_healthy_machine_alone() {
          /run/gse/gse-controller closed\n\
          busybox poweroff -f\n";
     let (lab, disk) = with_files(dir.path(), Flavour::Cloud, "", init, |lab, tree| {
-        let module = lab.kernel().modules.join("kernel/drivers/watchdog/softdog.ko");
-        fs::copy(module, tree.join("softdog.ko")).unwrap();
+        for module in ["watchdog.ko", "softdog.ko"] {
+            let from = lab.kernel().modules.join("kernel/drivers/watchdog").join(module);
+            fs::copy(from, tree.join(module)).unwrap();
+        }
     });
     let machine = lab.machine().disk(disk.clone()).start().unwrap();
     machine.shows(&["this system is up", "the watchdog is fed", "this system is closed"]);
