@@ -41,7 +41,7 @@ impl Machine {
         let service = fs::read_to_string(at("etc/init.d/gse-up")).unwrap();
         assert!(service.contains(PROGRAM));
         fs::write(at("gse-up"), service.replace(PROGRAM, TELLS)).unwrap();
-        mknodat(CWD, &at("told"), FileType::Fifo, Mode::RWXU, 0).unwrap();
+        mknodat(CWD, at("told"), FileType::Fifo, Mode::RWXU, 0).unwrap();
         // Open for writing too: without a writer there would be an end.
         let told = File::options().read(true).write(true).open(at("told")).unwrap();
         Self { told: BufReader::new(told).lines(), dir }
