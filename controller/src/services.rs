@@ -56,14 +56,18 @@ impl Manager {
 // `openrc-run` is found as Gentoo and Debian have it.
 //
 // Not `after *`: with rc_parallel, two services that say so (`local` is one) wait for each other. OpenRC takes
-// `rc.starting` away when the runlevel is complete and all that it started has ended.
+// `rc.starting` away when the runlevel is complete and all that it started has ended; but so does any other `openrc` that
+// ends meanwhile, such as one that a service calls. So the `openrc` that started this has to have ended too: `RC_PID`, by
+// its name, in case that another process gets its number.
 const OPENRC_UP: &str = r#"#!/sbin/openrc-run
 description="Tells the GSE controller that this system is up"
 
 start() {
 	ebegin "Reporting when this system is up"
 	(
-		while [ -e "$RC_SVCDIR/rc.starting" ]; do
+		read -r openrc <"/proc/$RC_PID/comm"
+		while [ -e "$RC_SVCDIR/rc.starting" ] ||
+			{ read -r now <"/proc/$RC_PID/comm" && [ "$now" = "$openrc" ]; }; do
 			sleep 0.2
 		done
 		exec /run/gse/gse-controller up
