@@ -12,7 +12,7 @@ use std::{
 use gse_protocol::index::PlacedFrame;
 
 use super::{Client, FetchError, Problem, range::Stream};
-use crate::install::{FrameSource, Origin, SourceError};
+use crate::install::{FrameSource, SourceError};
 
 /// How often to try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +68,7 @@ pub struct RemoteError {
 }
 
 /// What is known of a server.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Server {
     /// With a `/` at its end.
     base: String,
@@ -77,6 +77,9 @@ struct Server {
     /// It asked not to be asked before.
     busy: Option<Instant>,
 }
+
+/// Reads from an image, and says whether what came is right.
+type ReadAndCheck<'r> = dyn FnMut(&mut RemoteImage<'_>) -> io::Result<bool> + 'r;
 
 /// Is told of each [`Switch`].
 type OnSwitch<'a> = dyn FnMut(&Switch<'_>) + Send + 'a;
@@ -158,13 +161,9 @@ impl<'a> RemoteImage<'a> {
 
     /// The same file, by a connection of its own.
     fn another(&self) -> Self {
-        let servers = self.servers.iter();
-        let servers = servers
-            .map(|s| Server { base: s.base.clone(), unfit: s.unfit, busy: s.busy })
-            .collect();
         Self {
             client: self.client.clone(),
-            servers,
+            servers: self.servers.clone(),
             path: self.path.clone(),
             runs: self.runs.clone(),
             on_switch: Arc::clone(&self.on_switch),
@@ -302,15 +301,22 @@ impl<'a> RemoteImage<'a> {
         true
     }
 
+    /// All servers, from the one after the current one to that.
+    fn others_first(&self) -> impl Iterator<Item = usize> + use<> {
+        let (current, count) = (self.current, self.servers.len());
+        (1..=count).map(move |step| (current + step) % count)
+    }
+
     /// Goes to the next server that is free; to the same one if there is no other.
     fn switch(&mut self, error: &FetchError, at: u64) {
+        let next = self.others_first().find(|number| self.is_free(*number));
+        self.go_to_server(next.unwrap_or(self.current), error, at);
+    }
+
+    fn go_to_server(&mut self, number: usize, error: &FetchError, at: u64) {
         self.stream = None;
-        let count = self.servers.len();
-        let after = (1..=count).map(|step| (self.current + step) % count);
-        if let Some(next) = after.into_iter().find(|number| self.is_free(*number)) {
-            self.current = next;
-        }
-        self.away = (self.current != 0).then(Instant::now);
+        self.current = number;
+        self.away = (number != 0).then(Instant::now);
         let next = self.servers.get(self.current).map_or("", |s| s.base.as_str());
         let mut on_switch = self.on_switch.lock().unwrap_or_else(PoisonError::into_inner);
         on_switch(&Switch { error, next, at });
@@ -332,6 +338,58 @@ impl<'a> RemoteImage<'a> {
             self.at = to;
         }
         Ok(())
+    }
+
+    /// The frame's bytes, right or not.
+    fn fill(&mut self, frame: &PlacedFrame, packed: &mut Vec<u8>) -> Result<(), RemoteError> {
+        self.go_to(frame.packed_offset)?;
+        packed.resize(frame.frame.packed as usize, 0);
+        let mut filled = 0;
+        while let Some(buffer) = packed.get_mut(filled..).filter(|b| !b.is_empty()) {
+            match self.read_some(buffer)? {
+                0 => {
+                    let size = self.size;
+                    let last =
+                        Problem::Cut { got: size, expected: frame_end(frame) }.at(&self.path);
+                    return Err(RemoteError { at: size, size, last });
+                }
+                got => filled += got,
+            }
+        }
+        Ok(())
+    }
+
+    /// Has `read` read the whole file from its start, and say whether it is right; as long as it is not, again from one
+    /// server after the other. Whether it came out right.
+    ///
+    /// # Errors
+    /// A [`RemoteError`], if it cannot be had; and those of `read`.
+    pub fn whole(&mut self, read: &mut ReadAndCheck<'_>) -> io::Result<bool> {
+        Ok(read(self)? || self.again(0..self.size, read)?)
+    }
+
+    /// Reads a part that came out wrong again, from each server alone: of what several have sent, nobody knows who has
+    /// lied. Whoever has it right is read from then on.
+    fn again(&mut self, part: Range<u64>, read: &mut ReadAndCheck<'_>) -> io::Result<bool> {
+        let fit = |number: &usize| self.servers.get(*number).is_some_and(|s| !s.unfit);
+        let mut order: Vec<usize> = self.others_first().filter(fit).collect();
+        order.sort_by_key(|number| !self.is_free(*number));
+        let mut error = Problem::Forged.at(&self.url());
+        for number in order {
+            self.go_to_server(number, &error, part.start);
+            let mut alone = self.another();
+            alone.servers = self.servers.get(number).cloned().into_iter().collect();
+            (alone.current, alone.away, alone.failures, alone.fresh) = (0, None, 0, 0);
+            (alone.at, alone.runs) = (part.start, vec![part.clone()]);
+            let done = read(&mut alone);
+            self.received += alone.received;
+            error = match done {
+                Ok(true) => return Ok(true),
+                Ok(false) => Problem::Forged.at(&self.url()),
+                Err(e) => e.downcast::<RemoteError>()?.last,
+            };
+        }
+        Ok(false)
     }
 
     fn url(&self) -> String {
@@ -367,32 +425,21 @@ impl FrameSource for RemoteImage<'_> {
         self.others.iter_mut().map(|other| other as _).collect()
     }
 
-    fn read_frame(
+    fn read_frame(&mut self, frame: &PlacedFrame, packed: &mut Vec<u8>) -> Result<(), SourceError> {
+        self.fill(frame, packed).map_err(SourceError::new)
+    }
+
+    fn read_again(
         &mut self,
         frame: &PlacedFrame,
-        avoid: Option<Origin>,
         packed: &mut Vec<u8>,
-    ) -> Result<Origin, SourceError> {
-        // Other threads may have found the same server out before: then it is not the current one.
-        if avoid == Some(Origin(self.current)) {
-            let error = Problem::Forged.at(&self.url());
-            self.switch(&error, frame.packed_offset);
-        }
-        self.go_to(frame.packed_offset).map_err(SourceError::new)?;
-        packed.resize(frame.frame.packed as usize, 0);
-        let mut filled = 0;
-        while let Some(buffer) = packed.get_mut(filled..).filter(|b| !b.is_empty()) {
-            match self.read_some(buffer).map_err(SourceError::new)? {
-                0 => {
-                    let size = self.size;
-                    let last =
-                        Problem::Cut { got: size, expected: frame_end(frame) }.at(&self.path);
-                    return Err(SourceError::new(RemoteError { at: size, size, last }));
-                }
-                got => filled += got,
-            }
-        }
-        Ok(Origin(self.current))
+    ) -> Result<bool, SourceError> {
+        let part = frame.packed_offset..frame_end(frame);
+        let again = self.again(part, &mut |one| {
+            one.fill(frame, packed).map_err(io::Error::other)?;
+            Ok(frame.frame.is(packed))
+        });
+        Ok(again?)
     }
 }
 

@@ -58,13 +58,9 @@ impl<'p> Patch<'p> {
         let (mut packed, mut unpacked) = (Vec::new(), Vec::new());
         let mut zstd = decompressor()?;
         for (number, frame) in file.placed_frames().take(file.table as usize).enumerate() {
-            let mut origin = None;
-            // Once more from elsewhere.
-            for _ in 0..2 {
-                origin = Some(source.read_frame(&frame, origin, &mut packed)?);
-                if frame.frame.is(&packed) {
-                    break;
-                }
+            source.read_frame(&frame, &mut packed)?;
+            if !frame.frame.is(&packed) && !source.read_again(&frame, &mut packed)? {
+                return Err(InstallError::Frame { number });
             }
             unpack(&mut zstd, number, &frame, &packed, &mut unpacked)?;
             table.extend_from_slice(&unpacked);

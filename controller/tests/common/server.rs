@@ -41,6 +41,8 @@ pub enum Answer {
     Gzip,
     /// The file with a bit flipped at this offset.
     Flip(usize),
+    /// The same, of which so many bytes come before the connection is cut.
+    FlipAndCut(usize, usize),
     /// Another file instead.
     Instead(Vec<u8>),
     /// A redirect.
@@ -208,7 +210,7 @@ impl Shared {
                     continue;
                 }
             };
-            if let Answer::Flip(at) = answer {
+            if let Answer::Flip(at) | Answer::FlipAndCut(at, _) = answer {
                 file[at] ^= 0x10;
             }
             let from = match answer {
@@ -256,7 +258,9 @@ impl Shared {
                     format!("HTTP/1.1 302 Found\r\nLocation: {to}\r\nContent-Length: 0\r\n\r\n")
                         .as_bytes(),
                 )?,
-                Answer::HangAfter(bytes) | Answer::CutAfter(bytes) => {
+                Answer::HangAfter(bytes)
+                | Answer::CutAfter(bytes)
+                | Answer::FlipAndCut(_, bytes) => {
                     write.write_all(head.as_bytes())?;
                     write.write_all(&body[..body.len().min(*bytes)])?;
                     write.flush()?;

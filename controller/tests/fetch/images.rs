@@ -167,6 +167,64 @@ fn a_bit_that_flipped_once_on_the_way_is_fetched_again_from_the_only_server() {
 }
 
 #[test]
+fn who_completes_the_bytes_of_a_liar_is_not_taken_for_one() {
+    let (_folder, original, image) = tree_and_image();
+    let liar = Server::new(&[("file", &image.tar_zst)], |r: &Request| match r.number {
+        0 => Answer::FlipAndCut(100, 10_000),
+        _ => Answer::Flip(100),
+    });
+    let honest = Server::honest(&[("file", &image.tar_zst)]);
+    let (report, target) = install_from(&image, &[&liar, &honest]).unwrap();
+    assert_eq!(report.fetched_again, 1);
+    tree::assert_same(&original, target.path());
+}
+
+#[test]
+fn one_server_of_three_that_has_a_frame_right_is_enough_wherever_it_stands() {
+    let (_folder, original, image) = tree_and_image();
+    for good in 0..3 {
+        let servers = [0, 1, 2].map(|number| {
+            Server::new(&[("file", &image.tar_zst)], move |_| match number {
+                _ if number == good => Answer::Right,
+                0 => Answer::Flip(100),
+                _ => Answer::Flip(200),
+            })
+        });
+        let (_, target) = install_from(&image, &servers.each_ref()).unwrap();
+        tree::assert_same(&original, target.path());
+    }
+}
+
+#[test]
+fn a_whole_file_is_read_again_from_each_server_until_it_is_right() {
+    let file = tree::noise(10, 100_000);
+    let lying = || Server::new(&[("file", &file)], |_| Answer::Flip(70_000));
+    let (first, without, third) = (lying(), Server::honest(&[]), lying());
+    let last = Server::new(&[("file", &file)], |_| Answer::CutAfter(60_000));
+    let read = |servers: &[&Server]| {
+        let urls: Vec<String> = servers.iter().map(|s| s.url()).collect();
+        let mut image = RemoteImage::new(client(), &urls, "file", 100_000, QUICK, |_| {});
+        let mut bytes = Vec::new();
+        let right = image.whole(&mut |from| {
+            bytes.clear();
+            from.read_to_end(&mut bytes)?;
+            Ok(bytes == file)
+        });
+        right.map_err(|e| e.to_string())
+    };
+    assert_eq!(read(&[&first, &without, &third, &last]), Ok(true));
+    let asked = [&first, &without, &third, &last].map(|server| server.requests().len());
+    assert_eq!(asked, [1, 1, 1, 2]);
+    assert_eq!(read(&[&first, &without, &third]), Ok(false));
+    assert!(read(&[&without]).unwrap_err().contains("HTTP status 404"));
+    // What is wrong with the place that it is written to is not the servers' fault.
+    let urls = [last.url()];
+    let mut image = RemoteImage::new(client(), &urls, "file", 100_000, QUICK, |_| {});
+    let full = image.whole(&mut |_| Err(std::io::ErrorKind::StorageFull.into())).unwrap_err();
+    assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
+}
+
+#[test]
 fn a_bit_that_is_flipped_on_all_servers_is_refused() {
     let (_folder, _, image) = tree_and_image();
     let middle = image.tar_zst.len() / 2;
