@@ -2,12 +2,11 @@
 
 use std::{
     fs,
-    io::Read as _,
+    io::{self, Read as _},
     iter,
     os::fd::AsFd as _,
     path::Path,
-    thread,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -27,7 +26,7 @@ use crate::{
         records::{CycleRecord, FOLDER, Generation, Origin, Published, Records, SlotRecord},
     },
     facts::{Facts, Life, System},
-    fetch::{FetchError, Problem, RemoteImage},
+    fetch::{Problem, RemoteError, RemoteImage},
     install::{self, FrameSource as _, FrameSources, Limits, LocalTree, Patch, Plan, Seed},
     kept::Kept,
     log::reason,
@@ -306,7 +305,7 @@ pub(super) fn fetch_index(
     let mut made = None;
     if let Some((delta, older)) = older(config, release, seeds) {
         match from_servers(machine, server, &delta.file(), &older) {
-            Err(e) if busy(&e).is_none() => {
+            Err(e) if !is_busy(&e) => {
                 machine.log.warn(format_args!("the whole index is fetched: {}", reason(&e)));
             }
             done => made = Some(done?),
@@ -339,62 +338,36 @@ fn older<'r>(
     seeds.iter().filter_map(older).min_by_key(|(delta, _)| delta.size)
 }
 
-/// The index, from the first server that has the file; `older` is what it was made from, or empty.
+/// The index, from a server that has the file right; `older` is what it was made from, or empty.
 fn from_servers(
     machine: &Machine,
     server: &Server,
     file: &WholeFile,
     older: &[u8],
 ) -> Result<NewIndex> {
+    let path = &file.path;
     if file.size > MAX_PACKED {
-        bail!("{} has {} bytes, which no index needs", file.path, file.size);
+        bail!("{path} has {} bytes, which no index needs", file.size);
     }
-    let mut waited = Duration::ZERO;
-    loop {
-        let (mut last, mut free) = (None, None);
-        for base in &server.chosen.servers {
-            match index_of(base, server, file, older) {
-                Ok(index) => {
-                    last = Some(Ok(index));
-                    break;
-                }
-                Err(e) => {
-                    let asked = busy(&e);
-                    free = asked
-                        .map(|asked| free.map_or(asked, |free: Duration| free.min(asked)))
-                        .or(free);
-                    last = Some(Err(e));
-                }
-            }
-        }
-        match (last.context("no server is left to ask for the index")?, free) {
-            (Ok(index), _) => return Ok(index),
-            (Err(_), Some(free)) if waited.saturating_add(free) <= server.retry.busy => {
-                machine.log.info(format_args!("the server is busy: {} s", free.as_secs()));
-                thread::sleep(free);
-                waited = waited.saturating_add(free);
-            }
-            (Err(e), _) => return Err(e),
-        }
-    }
-}
-
-/// For how long a server wants to be left alone, if that is what is wrong.
-fn busy(error: &anyhow::Error) -> Option<Duration> {
-    match error.downcast_ref::<FetchError>()?.problem {
-        Problem::Busy(wait) => Some(wait),
-        _ => None,
-    }
-}
-
-fn index_of(base: &str, server: &Server, file: &WholeFile, older: &[u8]) -> Result<NewIndex> {
-    let url = format!("{base}{}", file.path);
-    let bytes = server.client.get_small(&url, file.size)?;
-    if Sha256::of(&bytes) != file.sha256 {
-        bail!("{url}: this is not what the release names: publish the image again");
+    let mut bytes = Vec::new();
+    let mut remote = remote(machine, server, path, file.size);
+    let right = remote.whole(&mut |from| {
+        bytes.clear();
+        from.read_to_end(&mut bytes)?;
+        Ok(Sha256::of(&bytes) == file.sha256)
+    });
+    if !right.with_context(|| format!("fetching {path}"))? {
+        bail!("{path} is not what the release names on any server: publish the image again");
     }
     let made = index::unpack(&bytes, older)
         .and_then(|cbor| Ok((server.chosen.release.read_index(&cbor)?, cbor)));
-    let (index, cbor) = made.context(url)?;
-    Ok(NewIndex { index, cbor, fetched: bytes.len() as u64 })
+    let (index, cbor) = made.with_context(|| format!("reading {path}"))?;
+    Ok(NewIndex { index, cbor, fetched: remote.received() })
+}
+
+/// Whether servers have too much to do.
+fn is_busy(error: &anyhow::Error) -> bool {
+    let error = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    let remote = error.and_then(|error| error.downcast_ref::<RemoteError>());
+    remote.is_some_and(|remote| matches!(remote.last.problem, Problem::Busy(_)))
 }
