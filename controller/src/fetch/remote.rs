@@ -25,7 +25,7 @@ pub struct Retry {
     pub progress: u64,
     /// After how long on another server the first one is tried again.
     pub back: Duration,
-    /// How long in all to wait for servers that are busy, and say when to come back.
+    /// How long to go on without progress while servers are busy, and say when to come back.
     pub busy: Duration,
 }
 
@@ -100,8 +100,8 @@ pub struct RemoteImage<'a> {
     runs: Vec<Range<u64>>,
     /// When the first server was left.
     away: Option<Instant>,
-    /// How long servers that were busy have been waited for.
-    waited: Duration,
+    /// When a server first was busy since there was any progress.
+    refused: Option<Instant>,
     retry: Retry,
     /// Failures in a row.
     failures: u32,
@@ -149,7 +149,7 @@ impl<'a> RemoteImage<'a> {
             until: size,
             runs: Vec::new(),
             away: None,
-            waited: Duration::ZERO,
+            refused: None,
             retry,
             failures: 0,
             fresh: 0,
@@ -193,7 +193,7 @@ impl<'a> RemoteImage<'a> {
                     self.received += got as u64;
                     self.fresh += got as u64;
                     if self.fresh >= self.retry.progress {
-                        self.failures = 0;
+                        (self.failures, self.refused) = (0, None);
                     }
                     return Ok(got);
                 }
@@ -251,66 +251,57 @@ impl<'a> RemoteImage<'a> {
         Ok(part.stream)
     }
 
-    /// Whether a server may be asked.
-    fn is_free(&self, number: usize) -> bool {
-        let free = |s: &Server| !s.unfit && s.busy.is_none_or(|until| until <= Instant::now());
-        self.servers.get(number).is_some_and(free)
+    /// For how long a server is to be left in peace; none if it is of no use.
+    fn free_in(&self, number: usize) -> Option<Duration> {
+        let server = self.servers.get(number).filter(|s| !s.unfit)?;
+        let until = server.busy.map(|until| until.saturating_duration_since(Instant::now()));
+        Some(until.unwrap_or_default())
     }
 
-    /// Goes to the next server, unless there was no progress for too long.
+    /// Whether a server may be asked.
+    fn is_free(&self, number: usize) -> bool {
+        self.free_in(number) == Some(Duration::ZERO)
+    }
+
+    /// Goes to the next server that is free, or to the first that comes free, unless there was no progress for too long.
     fn failed(&mut self, problem: Problem) -> Result<(), RemoteError> {
         self.stream = None;
         self.fresh = 0;
+        let now = Instant::now();
         let busy = match problem {
-            Problem::Busy(wait) => Instant::now().checked_add(wait),
+            Problem::Busy(wait) => now.checked_add(wait),
             _ => None,
         };
         let error = problem.at(&self.url());
+        let fit = self.servers.iter().filter(|s| !s.unfit).count();
+        let round = u32::try_from(fit).unwrap_or(u32::MAX);
+        let mut patience = self.retry.busy;
         if let (Some(until), Some(server)) = (busy, self.servers.get_mut(self.current)) {
             server.busy = Some(until);
+            let since = *self.refused.get_or_insert(now);
+            patience = patience.saturating_sub(since.elapsed());
         } else {
             self.failures += 1;
         }
-        let fit = self.servers.iter().filter(|s| !s.unfit).count();
-        let round = u32::try_from(fit).unwrap_or(u32::MAX);
-        let tired = self.failures >= round.saturating_mul(self.retry.rounds);
-        if fit == 0 || tired || !self.wait_for_busy() {
+        let tired = self.failures >= round.saturating_mul(self.retry.rounds) || patience.is_zero();
+        let after = self.others_first().filter_map(|number| Some((self.free_in(number)?, number)));
+        let next = after.min_by_key(|(wait, _)| *wait);
+        let Some((mut wait, next)) = next.filter(|(wait, _)| !tired && *wait <= patience) else {
             return Err(RemoteError { at: self.at, size: self.size, last: error });
-        }
+        };
         if busy.is_none() && self.failures.is_multiple_of(round) {
-            thread::sleep(self.retry.pause);
+            wait = wait.max(self.retry.pause);
         }
-        self.switch(&error, self.at);
-        Ok(())
-    }
-
-    /// If all servers that have the file are busy, waits for the first of them to come free; false if that takes too
-    /// long.
-    fn wait_for_busy(&mut self) -> bool {
-        if (0..self.servers.len()).any(|number| self.is_free(number)) {
-            return true;
-        }
-        let fit = self.servers.iter().filter(|s| !s.unfit);
-        let Some(until) = fit.filter_map(|s| s.busy).min() else { return true };
-        let wait = until.saturating_duration_since(Instant::now());
-        self.waited = self.waited.saturating_add(wait);
-        if self.waited > self.retry.busy {
-            return false;
-        }
+        // Said before: it may be long.
+        self.go_to_server(next, &error, self.at);
         thread::sleep(wait);
-        true
+        Ok(())
     }
 
     /// All servers, from the one after the current one to that.
     fn others_first(&self) -> impl Iterator<Item = usize> + use<> {
         let (current, count) = (self.current, self.servers.len());
         (1..=count).map(move |step| (current + step) % count)
-    }
-
-    /// Goes to the next server that is free; to the same one if there is no other.
-    fn switch(&mut self, error: &FetchError, at: u64) {
-        let next = self.others_first().find(|number| self.is_free(*number));
-        self.go_to_server(next.unwrap_or(self.current), error, at);
     }
 
     fn go_to_server(&mut self, number: usize, error: &FetchError, at: u64) {

@@ -334,6 +334,24 @@ fn a_server_that_is_busy_is_left_in_peace_for_as_long_as_it_says() {
     assert!(error.contains("busy, and asks to come back in 3600 s"), "{error}");
 }
 
+#[test]
+fn servers_that_say_slowly_that_they_are_busy_are_not_asked_for_ever() {
+    let file = tree::noise(12, 1000);
+    // When one has said so, the other's time is over.
+    let slow = || {
+        Server::new(&[("file", &file)], |request: &Request| {
+            thread::sleep(Duration::from_millis(1100));
+            if request.number < 4 { Answer::Busy(1) } else { Answer::Right }
+        })
+    };
+    let (first, second) = (slow(), slow());
+    let urls = [first.url(), second.url()];
+    let retry = Retry { busy: Duration::from_secs(2), ..QUICK };
+    let mut image = RemoteImage::new(client(), &urls, "file", 1000, retry, |_| {});
+    let error = image.read_to_end(&mut Vec::new()).unwrap_err().to_string();
+    assert!(error.contains("busy, and asks to come back in 1 s"), "{error}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(8))]
 
