@@ -23,8 +23,7 @@ use common::{
     tree,
 };
 use gse_controller::install::{
-    Damage, FileSource, FrameSource, InstallError, Limits, LocalTree, Report, SourceError,
-    clone,
+    Damage, FileSource, FrameSource, InstallError, Limits, LocalTree, Report, SourceError, clone,
 };
 use gse_protocol::index::PlacedFrame;
 use proptest::prelude::*;

@@ -116,12 +116,7 @@ impl BootFs {
     ///
     /// # Errors
     /// Too little room, a file that is not what was signed, and those of writing.
-    pub fn store(
-        &self,
-        serial: u64,
-        files: [&WholeFile; 2],
-        fetch: &Fetch<'_>,
-    ) -> Result<()> {
+    pub fn store(&self, serial: u64, files: [&WholeFile; 2], fetch: &Fetch<'_>) -> Result<()> {
         let folder = self.top.join(FOLDER);
         fs::create_dir_all(&folder).context("making the folder for kernels on BOOTFS")?;
         let new = folder.join(INCOMING);
@@ -222,13 +217,7 @@ type Write<'w> = dyn FnMut(&mut dyn io::Read) -> io::Result<bool> + 'w;
 type Fetch<'f> = dyn Fn(&WholeFile, &mut Write<'_>) -> Result<bool> + 'f;
 
 /// Writes a file to `new`, reads it back from there, and gives it its name.
-fn place(
-    folder: &Path,
-    new: &Path,
-    name: &str,
-    file: &WholeFile,
-    fetch: &Fetch<'_>,
-) -> Result<()> {
+fn place(folder: &Path, new: &Path, name: &str, file: &WholeFile, fetch: &Fetch<'_>) -> Result<()> {
     let path = folder.join(name);
     let mut write = |from: &mut dyn io::Read| {
         let mut written = fs::File::create(new)?;

@@ -1,5 +1,7 @@
 //! An image on several servers, as one file: what breaks goes on where it broke, on another server.
 
+mod checked;
+
 use std::{
     io,
     io::Read,
@@ -9,10 +11,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use gse_protocol::index::PlacedFrame;
-
-use super::{Client, FetchError, Problem, range::Stream};
-use crate::install::{FrameSource, SourceError};
+use super::{
+    Client, FetchError, Patience, Problem,
+    range::{Pace, Stream},
+};
 
 /// How often to try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,10 +78,9 @@ struct Server {
     unfit: bool,
     /// It asked not to be asked before.
     busy: Option<Instant>,
+    /// It broke before it was of use, or fell behind: no other server is left for it.
+    weak: bool,
 }
-
-/// Reads from an image, and says whether what came is right.
-type ReadAndCheck<'r> = dyn FnMut(&mut RemoteImage<'_>) -> io::Result<bool> + 'r;
 
 /// Is told of each [`Switch`].
 type OnSwitch<'a> = dyn FnMut(&Switch<'_>) + Send + 'a;
@@ -94,6 +95,8 @@ pub struct RemoteImage<'a> {
     at: u64,
     current: usize,
     stream: Option<Stream>,
+    /// Of the current server, over all ranges.
+    pace: Pace,
     /// Where the stream ends.
     until: u64,
     /// What will be read, in order.
@@ -139,13 +142,14 @@ impl<'a> RemoteImage<'a> {
             client,
             servers: servers
                 .iter()
-                .map(|s| Server { base: s.clone(), unfit: false, busy: None })
+                .map(|s| Server { base: s.clone(), unfit: false, busy: None, weak: false })
                 .collect(),
             path: path.to_owned(),
             size,
             at: 0,
             current: 0,
             stream: None,
+            pace: Pace::default(),
             until: size,
             runs: Vec::new(),
             away: None,
@@ -168,6 +172,7 @@ impl<'a> RemoteImage<'a> {
             runs: self.runs.clone(),
             on_switch: Arc::clone(&self.on_switch),
             stream: None,
+            pace: Pace::default(),
             others: Vec::new(),
             received: 0,
             ..*self
@@ -210,25 +215,33 @@ impl<'a> RemoteImage<'a> {
             // Once its end was seen, the connection can be used again.
             let _ = stream.read_some(&mut [0]);
         }
-        if self.away.is_some_and(|since| since.elapsed() >= self.retry.back) {
-            self.away = None;
-            if self.is_free(0) {
-                (self.current, self.stream) = (0, None);
-            }
+        if self.away.is_some_and(|since| since.elapsed() >= self.retry.back) && self.is_free(0) {
+            (self.current, self.stream, self.away, self.pace) = (0, None, None, Pace::default());
         }
+        let start = Instant::now();
         let mut stream = match self.stream.take() {
             Some(stream) => stream,
             None => self.open()?,
         };
         let left = usize::try_from(self.until - self.at).unwrap_or(usize::MAX);
         let want = buffer.len().min(left);
-        match stream.read_some(buffer.get_mut(..want).unwrap_or_default())? {
-            0 => Err(Problem::Cut { got: self.at, expected: self.size }),
-            got => {
-                self.stream = Some(stream);
-                Ok(got)
-            }
+        let got = stream.read_some(buffer.get_mut(..want).unwrap_or_default())?;
+        if got == 0 {
+            return Err(Problem::Cut { got: self.at, expected: self.size });
         }
+        let Patience { window, window_bytes, brisk_bytes, .. } = self.client.patience;
+        let enough = if self.has_rival() { brisk_bytes } else { window_bytes };
+        self.pace.count(got as u64, start.elapsed(), window, enough)?;
+        self.stream = Some(stream);
+        Ok(got)
+    }
+
+    /// Whether there is another server to go to that may be quicker.
+    fn has_rival(&self) -> bool {
+        let may_be_quicker = |(number, server): (usize, &Server)| {
+            number != self.current && !server.weak && self.is_free(number)
+        };
+        self.servers.iter().enumerate().any(may_be_quicker)
     }
 
     /// Asks the current server for what comes next, as far as it will be read.
@@ -248,6 +261,10 @@ impl<'a> RemoteImage<'a> {
             return Err(Problem::OtherFile { found, expected: self.size });
         }
         self.until = if part.whole { self.size } else { until };
+        if part.whole {
+            // What was thrown away has come too.
+            self.pace.came(self.at);
+        }
         Ok(part.stream)
     }
 
@@ -266,7 +283,8 @@ impl<'a> RemoteImage<'a> {
     /// Goes to the next server that is free, or to the first that comes free, unless there was no progress for too long.
     fn failed(&mut self, problem: Problem) -> Result<(), RemoteError> {
         self.stream = None;
-        self.fresh = 0;
+        let useless = std::mem::take(&mut self.fresh) < self.retry.progress;
+        let slow = matches!(problem, Problem::Slow { .. });
         let now = Instant::now();
         let busy = match problem {
             Problem::Busy(wait) => now.checked_add(wait),
@@ -276,17 +294,19 @@ impl<'a> RemoteImage<'a> {
         let fit = self.servers.iter().filter(|s| !s.unfit).count();
         let round = u32::try_from(fit).unwrap_or(u32::MAX);
         let mut patience = self.retry.busy;
-        if let (Some(until), Some(server)) = (busy, self.servers.get_mut(self.current)) {
-            server.busy = Some(until);
+        if let Some(server) = self.servers.get_mut(self.current) {
+            server.busy = busy;
+            server.weak |= slow || busy.is_none() && useless;
+        }
+        if busy.is_some() {
             let since = *self.refused.get_or_insert(now);
             patience = patience.saturating_sub(since.elapsed());
         } else {
             self.failures += 1;
         }
         let tired = self.failures >= round.saturating_mul(self.retry.rounds) || patience.is_zero();
-        let after = self.others_first().filter_map(|number| Some((self.free_in(number)?, number)));
-        let next = after.min_by_key(|(wait, _)| *wait);
-        let Some((mut wait, next)) = next.filter(|(wait, _)| !tired && *wait <= patience) else {
+        let next = self.next().filter(|(wait, _)| !tired && *wait <= patience);
+        let Some((mut wait, next)) = next else {
             return Err(RemoteError { at: self.at, size: self.size, last: error });
         };
         if busy.is_none() && self.failures.is_multiple_of(round) {
@@ -294,8 +314,19 @@ impl<'a> RemoteImage<'a> {
         }
         // Said before: it may be long.
         self.go_to_server(next, &error, self.at);
+        if slow {
+            // It would be no better in a minute, and take a while to be found out.
+            self.away = None;
+        }
         thread::sleep(wait);
         Ok(())
+    }
+
+    /// The server to ask next, and how long to wait for it: one that is free, and has not proven weak, if there is one.
+    fn next(&self) -> Option<(Duration, usize)> {
+        let weak = |number: usize| self.servers.get(number).is_some_and(|server| server.weak);
+        let fit = self.others_first().filter_map(|number| Some((self.free_in(number)?, number)));
+        fit.min_by_key(|(wait, number)| (*wait, weak(*number)))
     }
 
     /// All servers, from the one after the current one to that.
@@ -305,7 +336,7 @@ impl<'a> RemoteImage<'a> {
     }
 
     fn go_to_server(&mut self, number: usize, error: &FetchError, at: u64) {
-        self.stream = None;
+        (self.stream, self.pace) = (None, Pace::default());
         self.current = number;
         self.away = (number != 0).then(Instant::now);
         let next = self.servers.get(self.current).map_or("", |s| s.base.as_str());
@@ -331,58 +362,6 @@ impl<'a> RemoteImage<'a> {
         Ok(())
     }
 
-    /// The frame's bytes, right or not.
-    fn fill(&mut self, frame: &PlacedFrame, packed: &mut Vec<u8>) -> Result<(), RemoteError> {
-        self.go_to(frame.packed_offset)?;
-        packed.resize(frame.frame.packed as usize, 0);
-        let mut filled = 0;
-        while let Some(buffer) = packed.get_mut(filled..).filter(|b| !b.is_empty()) {
-            match self.read_some(buffer)? {
-                0 => {
-                    let size = self.size;
-                    let last =
-                        Problem::Cut { got: size, expected: frame_end(frame) }.at(&self.path);
-                    return Err(RemoteError { at: size, size, last });
-                }
-                got => filled += got,
-            }
-        }
-        Ok(())
-    }
-
-    /// Has `read` read the whole file from its start, and say whether it is right; as long as it is not, again from one
-    /// server after the other. Whether it came out right.
-    ///
-    /// # Errors
-    /// A [`RemoteError`], if it cannot be had; and those of `read`.
-    pub fn whole(&mut self, read: &mut ReadAndCheck<'_>) -> io::Result<bool> {
-        Ok(read(self)? || self.again(0..self.size, read)?)
-    }
-
-    /// Reads a part that came out wrong again, from each server alone: of what several have sent, nobody knows who has
-    /// lied. Whoever has it right is read from then on.
-    fn again(&mut self, part: Range<u64>, read: &mut ReadAndCheck<'_>) -> io::Result<bool> {
-        let fit = |number: &usize| self.servers.get(*number).is_some_and(|s| !s.unfit);
-        let mut order: Vec<usize> = self.others_first().filter(fit).collect();
-        order.sort_by_key(|number| !self.is_free(*number));
-        let mut error = Problem::Forged.at(&self.url());
-        for number in order {
-            self.go_to_server(number, &error, part.start);
-            let mut alone = self.another();
-            alone.servers = self.servers.get(number).cloned().into_iter().collect();
-            (alone.current, alone.away, alone.failures, alone.fresh) = (0, None, 0, 0);
-            (alone.at, alone.runs) = (part.start, vec![part.clone()]);
-            let done = read(&mut alone);
-            self.received += alone.received;
-            error = match done {
-                Ok(true) => return Ok(true),
-                Ok(false) => Problem::Forged.at(&self.url()),
-                Err(e) => e.downcast::<RemoteError>()?.last,
-            };
-        }
-        Ok(false)
-    }
-
     fn url(&self) -> String {
         self.servers.get(self.current).map_or("", |s| s.base.as_str()).to_owned() + &self.path
     }
@@ -392,48 +371,4 @@ impl Read for RemoteImage<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.read_some(buffer).map_err(io::Error::other)
     }
-}
-
-impl FrameSource for RemoteImage<'_> {
-    fn expect(&mut self, runs: Vec<Range<u64>>) {
-        self.runs = runs;
-        self.stream = None;
-    }
-
-    fn can_split(&mut self) -> bool {
-        self.at = self.runs.first().map_or(0, |run| run.start);
-        // What is wrong with the server is looked at when it is read from.
-        self.stream = self.open().ok();
-        // One without ranges would send all of the file on each.
-        self.stream.is_some() && self.until < self.size
-    }
-
-    fn split(&mut self, into: usize) -> Vec<&mut dyn FrameSource> {
-        self.others = (0..into).map(|_| self.another()).collect();
-        if let Some(first) = self.others.first_mut() {
-            first.stream = self.stream.take();
-        }
-        self.others.iter_mut().map(|other| other as _).collect()
-    }
-
-    fn read_frame(&mut self, frame: &PlacedFrame, packed: &mut Vec<u8>) -> Result<(), SourceError> {
-        self.fill(frame, packed).map_err(SourceError::new)
-    }
-
-    fn read_again(
-        &mut self,
-        frame: &PlacedFrame,
-        packed: &mut Vec<u8>,
-    ) -> Result<bool, SourceError> {
-        let part = frame.packed_offset..frame_end(frame);
-        let again = self.again(part, &mut |one| {
-            one.fill(frame, packed).map_err(io::Error::other)?;
-            Ok(frame.frame.is(packed))
-        });
-        Ok(again?)
-    }
-}
-
-fn frame_end(frame: &PlacedFrame) -> u64 {
-    frame.packed_offset.saturating_add(frame.frame.packed.into())
 }

@@ -10,6 +10,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 /// What a server does with one request.
@@ -23,6 +24,8 @@ pub enum Answer {
     HangAfter(usize),
     /// So many bytes of the body, and then the connection is cut.
     CutAfter(usize),
+    /// What was asked for, in pieces of so many bytes, each after so many milliseconds.
+    Slowly(usize, u64),
     /// An error.
     Status(u16),
     /// Too much to do, for so many seconds.
@@ -268,6 +271,14 @@ impl Shared {
                         Answer::HangAfter(_) => wait_for_end(&mut read),
                         _ => Ok(()),
                     };
+                }
+                Answer::Slowly(bytes, pause) => {
+                    write.write_all(head.as_bytes())?;
+                    for piece in body.chunks(*bytes) {
+                        thread::sleep(Duration::from_millis(*pause));
+                        write.write_all(piece)?;
+                        write.flush()?;
+                    }
                 }
                 _ => {
                     write.write_all(head.as_bytes())?;

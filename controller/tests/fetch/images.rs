@@ -352,6 +352,71 @@ fn servers_that_say_slowly_that_they_are_busy_are_not_asked_for_ever() {
     assert!(error.contains("busy, and asks to come back in 1 s"), "{error}");
 }
 
+/// Leaves a server that gives less than a mebibyte in a tenth of a second of waiting, if there is another one.
+fn brisk() -> Client {
+    let window = Duration::from_millis(100);
+    let patience = Patience { window, window_bytes: 1, ..Patience::default() };
+    Client::new(None, patience).unwrap()
+}
+
+#[test]
+fn a_server_that_falls_behind_is_left_while_another_is_free_and_kept_where_there_is_none() {
+    let file = tree::noise(13, 300_000);
+    let slow = || Server::new(&[("file", &file)], |_| Answer::Slowly(10_000, 20));
+    let (first, second) = (slow(), Server::honest(&[("file", &file)]));
+    let (bytes, switches) = read(brisk(), &[&first, &second], file.len());
+    assert!(bytes.unwrap() == file);
+    let [(at, next)] = switches.as_slice() else { panic!("{switches:?}") };
+    assert!((1..300_000).contains(at) && *next == second.url(), "{switches:?}");
+    // The only one may take its time; of two that do, each is left once.
+    let (bytes, switches) = read(brisk(), &[&first], file.len());
+    assert!(bytes.unwrap() == file && switches.is_empty(), "{switches:?}");
+    let (bytes, switches) = read(brisk(), &[&first, &slow()], file.len());
+    assert!(bytes.unwrap() == file && switches.len() == 1, "{switches:?}");
+}
+
+#[test]
+fn a_server_that_is_slow_to_answer_for_each_range_is_left_too() {
+    let (_folder, _, image) = tree_and_image();
+    let slow = Server::new(&[("file", &image.tar_zst)], |_| Answer::Slowly(1 << 20, 60));
+    let good = Server::honest(&[("file", &image.tar_zst)]);
+    let (urls, size) = ([slow.url(), good.url()], image.index.packed_size());
+    let frames: Vec<_> = image.index.placed_frames().step_by(2).collect();
+    let range = |frame: &PlacedFrame| {
+        frame.packed_offset..frame.packed_offset + u64::from(frame.frame.packed)
+    };
+    let mut source = RemoteImage::new(brisk(), &urls, "file", size, QUICK, |_| {});
+    source.expect(frames.iter().map(range).collect());
+    for frame in &frames {
+        let mut packed = Vec::new();
+        source.read_frame(frame, &mut packed).unwrap();
+        assert!(frame.frame.is(&packed));
+    }
+    // Two of them take longer than a tenth of a second.
+    let asked = [&slow, &good].map(|server| server.requests().len());
+    assert!(frames.len() > 10 && (1..=2).contains(&asked[0]), "{asked:?}");
+}
+
+#[test]
+fn the_first_server_is_gone_back_to_once_it_is_not_busy_any_more() {
+    let file = tree::noise(14, 300_000);
+    let first = Server::new(&[("file", &file)], |request: &Request| match request.number {
+        0 => Answer::Busy(1),
+        _ => Answer::Right,
+    });
+    // Takes a second and a half.
+    let second = Server::new(&[("file", &file)], |_| Answer::Slowly(10_000, 50));
+    let urls = [first.url(), second.url()];
+    let retry = Retry { back: Duration::ZERO, ..QUICK };
+    let mut image = RemoteImage::new(client(), &urls, "file", 300_000, retry, |_| {});
+    let mut bytes = Vec::new();
+    image.read_to_end(&mut bytes).unwrap();
+    assert!(bytes == file);
+    let asked = first.requests();
+    let [_, again] = asked.as_slice() else { panic!("{asked:?}") };
+    assert!(again.from.is_some_and(|from| from > 0), "{asked:?}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(8))]
 
