@@ -98,7 +98,7 @@ pub(super) fn stage(
     };
     machine.log.info(format_args!("putting the kernel of version {version} on BOOTFS"));
     boot.store(serial, files, &|file, write| {
-        let mut remote = new_system::remote(machine, server, &file.path, file.size);
+        let mut remote = new_system::remote(machine, server, &file.path, file.size, server.retry);
         remote.whole(&mut |from| write(from)).with_context(|| format!("fetching {}", file.path))
     })?;
     Ok(true)

@@ -26,7 +26,7 @@ use crate::{
         records::{CycleRecord, FOLDER, Generation, Origin, Published, Records, SlotRecord},
     },
     facts::{Facts, Life, System},
-    fetch::{Problem, RemoteError, RemoteImage},
+    fetch::{Problem, RemoteError, RemoteImage, Retry},
     install::{self, FrameSource as _, FrameSources, Limits, LocalTree, Patch, Plan, Seed},
     kept::Kept,
     log::reason,
@@ -107,18 +107,19 @@ pub(super) fn unpack(
     others: &[&OpenSlot<'_>],
     root: &Path,
 ) -> Result<()> {
-    planned(machine, config, server, index, others, |plan, patch| {
+    planned(machine, config, server, Retry::default(), index, others, |plan, patch| {
         machine.log.info(plan.costs());
         by_plan(machine, server, plan, patch, root)
     })
 }
 
 /// Plans to make the offered system with what `others` have of it, and lets `work` have the plan, and the patch file
-/// that it is made with.
+/// that it is made with, which is read with the patience of `retry`.
 pub(super) fn planned<T>(
     machine: &Machine,
     config: &Bundle,
     server: &Server,
+    retry: Retry,
     index: &NewIndex,
     others: &[&OpenSlot<'_>],
     work: impl FnOnce(&Plan<'_>, Option<RemoteImage<'_>>) -> Result<T>,
@@ -135,7 +136,8 @@ pub(super) fn planned<T>(
         }
     }
     let seeds: Vec<_> = installed.iter().map(|i| Seed::new(&i.tree, &i.index)).collect();
-    let (patch, patch_file) = patch(machine, server, &index.index, &installed, &seeds).unzip();
+    let patch = patch(machine, server, retry, &index.index, &installed, &seeds);
+    let (patch, patch_file) = patch.unzip();
     work(&Plan::new(&index.index, &seeds, patch.as_ref())?, patch_file)
 }
 
@@ -148,7 +150,8 @@ fn by_plan(
 ) -> Result<()> {
     let log = machine.log.as_ref();
     let directory = fs::File::open(root).context("opening the new filesystem")?;
-    let mut image = remote_image(machine, server);
+    // A slot was given up for it: nothing is won by giving this up.
+    let mut image = remote_image(machine, server, Retry::default());
     let progress = |done, total| log.progress("installing", done, total);
     let sources =
         FrameSources { patch: patch_file.as_mut().map(|file| file as _), image: Some(&mut image) };
@@ -186,7 +189,7 @@ pub(super) fn clone(
     let directory = fs::File::open(slot.root()).context("opening the new filesystem")?;
     let mut image = server
         .filter(|server| server.chosen.bytes == *release)
-        .map(|server| remote_image(machine, server));
+        .map(|server| remote_image(machine, server, server.retry));
     let progress = |done, total| log.progress("cloning", done, total);
     let start = Instant::now();
     let report = install::clone(
@@ -241,15 +244,16 @@ impl Complete<'_> {
 }
 
 /// The offered image, from whichever server has it.
-fn remote_image<'m>(machine: &'m Machine, server: &Server) -> RemoteImage<'m> {
+fn remote_image<'m>(machine: &'m Machine, server: &Server, retry: Retry) -> RemoteImage<'m> {
     let image = &server.chosen.release.image;
-    remote(machine, server, &image.path, image.size)
+    remote(machine, server, &image.path, image.size, retry)
 }
 
 /// The smallest of the patch files that start from an installed system, with its table. Without one, more is fetched.
 fn patch<'s>(
     machine: &'s Machine,
     server: &Server,
+    retry: Retry,
     index: &'s Index,
     installed: &[Installed],
     seeds: &'s [Seed<'s>],
@@ -261,7 +265,7 @@ fn patch<'s>(
     let (file, seed) = index.patches.iter().filter_map(fits).min_by_key(|(file, _)| file.size())?;
     let folder = server.chosen.release.image.path.rsplit_once('/').map_or("", |(folder, _)| folder);
     let path = format!("{folder}/{}", PatchFile::name(&file.version));
-    let mut remote = remote(machine, server, &path, file.size());
+    let mut remote = remote(machine, server, &path, file.size(), retry);
     match Patch::open(file, index, seed, &mut remote) {
         Ok(patch) => Some((patch, remote)),
         Err(e) => {
@@ -277,20 +281,14 @@ pub(super) fn remote<'m>(
     server: &Server,
     path: &str,
     size: u64,
+    retry: Retry,
 ) -> RemoteImage<'m> {
-    RemoteImage::new(
-        server.client.clone(),
-        &server.chosen.servers,
-        path,
-        size,
-        server.retry,
-        |switch| {
-            machine.log.warn(format_args!(
-                "{}; going on at byte {} from {}",
-                switch.error, switch.at, switch.next
-            ));
-        },
-    )
+    RemoteImage::new(server.client.clone(), &server.chosen.servers, path, size, retry, |switch| {
+        machine.log.warn(format_args!(
+            "{}; going on at byte {} from {}",
+            switch.error, switch.at, switch.next
+        ));
+    })
 }
 
 /// The index that the release names, made out of that of one of the systems in `seeds` where the server has what that
@@ -314,7 +312,7 @@ pub(super) fn fetch_index(
     let whole = || from_servers(machine, server, &release.index.whole(), &[]);
     let index = made.map_or_else(whole, Ok)?;
     if release.image.size > 0 {
-        let mut image = remote_image(machine, server);
+        let mut image = remote_image(machine, server, server.retry);
         image.expect(iter::once(0..1).collect());
         image.read_exact(&mut [0]).context("looking whether the image can be had")?;
     }
@@ -350,7 +348,7 @@ fn from_servers(
         bail!("{path} has {} bytes, which no index needs", file.size);
     }
     let mut bytes = Vec::new();
-    let mut remote = remote(machine, server, path, file.size);
+    let mut remote = remote(machine, server, path, file.size, server.retry);
     let right = remote.whole(&mut |from| {
         bytes.clear();
         from.read_to_end(&mut bytes)?;

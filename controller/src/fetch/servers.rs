@@ -14,7 +14,7 @@ use gse_protocol::{
     sign::{Keys, MAX_SIGNATURE},
 };
 
-use super::{Client, FetchError};
+use super::{Client, FetchError, Problem};
 
 /// How long to wait before files that do not fit together are fetched again.
 const PUBLISHING: Duration = Duration::from_millis(300);
@@ -43,6 +43,15 @@ impl NoServer {
     /// Each server's base URL and what was wrong with its answer.
     pub fn reasons(&self) -> impl Iterator<Item = (&str, &Refusal)> {
         self.0.iter().map(|(server, refusal)| (server.as_str(), refusal))
+    }
+
+    /// When the first of those that are busy has time, if there are any.
+    pub fn free_in(&self) -> Option<Duration> {
+        let busy = |(_, why): (&str, &Refusal)| match why {
+            Refusal::Fetch(FetchError { problem: Problem::Busy(wait), .. }) => Some(*wait),
+            _ => None,
+        };
+        self.reasons().filter_map(busy).min()
     }
 }
 
