@@ -14,6 +14,7 @@ pub mod configure;
 pub mod console;
 pub mod copy;
 pub mod decide;
+pub mod dice;
 pub mod disk;
 pub mod dracut;
 pub mod drivers;

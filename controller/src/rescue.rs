@@ -11,6 +11,7 @@ use sha_crypt::{PasswordVerifier as _, ShaCrypt};
 use crate::{
     boot_log::{self, Outcome},
     console::{self, Input, say},
+    dice,
     log::Log,
     supervisor::FAILURE,
 };
@@ -66,7 +67,7 @@ pub fn run() -> Choice {
     let reason =
         fs::read_to_string(FAILURE).unwrap_or_else(|_| "the reason was not kept".to_owned());
     boot_log::keep(Outcome::Failed(&reason), &Log::new(false));
-    let wait = Duration::from_secs(u64::from(policy.reboot_after));
+    let wait = unattended(policy.reboot_after, dice::chance());
     let program = SHELLS.into_iter().find(|path| Path::new(path).exists());
     let shell = program.zip(policy.password.as_deref());
 
@@ -83,7 +84,10 @@ pub fn run() -> Choice {
         Some(_) => say("  s  a shell, with the lab's rescue password"),
         None => say(format_args!("  (no shell: {})", why_no_shell(&policy))),
     }
-    say(format_args!("Without a key press it reboots in {} s.", wait.as_secs()));
+    say(format_args!(
+        "Without a key press it reboots in {} s, or somewhat later.",
+        policy.reboot_after
+    ));
 
     console::drop_typed();
     loop {
@@ -104,6 +108,12 @@ pub fn run() -> Choice {
             },
         }
     }
+}
+
+/// How long a machine waits for a person. Those of a room that found no server stopped at the same time: they are not to
+/// come back in the same second.
+fn unattended(seconds: u32, chance: u32) -> Duration {
+    Duration::from_secs(u64::from(seconds)) + dice::part(seconds / 4, chance)
 }
 
 fn why_no_shell(policy: &config::boot::Rescue) -> &'static str {
@@ -183,6 +193,18 @@ mod tests {
         assert!(why_no_shell(&policy).contains("no rescue.password"));
         policy.password = Some(HASH.to_owned());
         assert!(why_no_shell(&policy).contains("build the controller again"));
+    }
+
+    #[test]
+    fn who_was_stopped_with_a_whole_room_comes_back_up_to_a_quarter_later() {
+        for (seconds, chance, expected) in [
+            (300, 0, 300_000),
+            (300, u32::MAX / 2, 337_499),
+            (300, u32::MAX, 375_000),
+            (2, u32::MAX, 2_000),
+        ] {
+            assert_eq!(unattended(seconds, chance).as_millis(), expected);
+        }
     }
 
     #[test]

@@ -22,7 +22,7 @@ use common::{
     tree,
 };
 use gse_controller::install::{
-    FileSource, FrameSource, InstallError, Limits, Origin, Report, SourceError, install,
+    FileSource, FrameSource, InstallError, Limits, Report, SourceError, install,
 };
 use gse_protocol::{
     Index, Sha256,
@@ -184,13 +184,23 @@ struct TwoPlaces<'i> {
 }
 
 impl FrameSource for TwoPlaces<'_> {
-    fn read_frame(
+    fn read_frame(&mut self, frame: &PlacedFrame, packed: &mut Vec<u8>) -> Result<(), SourceError> {
+        self.read_from(0, frame, packed);
+        Ok(())
+    }
+
+    fn read_again(
         &mut self,
         frame: &PlacedFrame,
-        avoid: Option<Origin>,
         packed: &mut Vec<u8>,
-    ) -> Result<Origin, SourceError> {
-        let place = usize::from(avoid == Some(Origin(0)));
+    ) -> Result<bool, SourceError> {
+        self.read_from(1, frame, packed);
+        Ok(frame.frame.is(packed))
+    }
+}
+
+impl TwoPlaces<'_> {
+    fn read_from(&self, place: usize, frame: &PlacedFrame, packed: &mut Vec<u8>) {
         let number = self.image.index.placed_frames().position(|f| f == *frame).unwrap();
         let start = frame.packed_offset as usize;
         packed.clear();
@@ -198,7 +208,6 @@ impl FrameSource for TwoPlaces<'_> {
         if self.wrong[place].contains(&number) {
             packed[0] ^= 1;
         }
-        Ok(Origin(place))
     }
 }
 

@@ -23,8 +23,7 @@ use common::{
     tree,
 };
 use gse_controller::install::{
-    Damage, FileSource, FrameSource, InstallError, Limits, LocalTree, Origin, Report, SourceError,
-    clone,
+    Damage, FileSource, FrameSource, InstallError, Limits, LocalTree, Report, SourceError, clone,
 };
 use gse_protocol::index::PlacedFrame;
 use proptest::prelude::*;
@@ -148,14 +147,9 @@ proptest! {
 struct Counting(FileSource, u64);
 
 impl FrameSource for Counting {
-    fn read_frame(
-        &mut self,
-        frame: &PlacedFrame,
-        avoid: Option<Origin>,
-        packed: &mut Vec<u8>,
-    ) -> Result<Origin, SourceError> {
+    fn read_frame(&mut self, frame: &PlacedFrame, packed: &mut Vec<u8>) -> Result<(), SourceError> {
         self.1 += u64::from(frame.frame.packed);
-        self.0.read_frame(frame, avoid, packed)
+        self.0.read_frame(frame, packed)
     }
 }
 

@@ -200,10 +200,15 @@ impl Beside {
             let (machine, config) = (&self.machine, &self.config);
             let new = new_system::fetch_index(machine, config, &server, &seeds(None))?;
             let others = seeds(Some(target));
-            let planned =
-                new_system::planned(machine, config, &server, &new, &others, |plan, _| {
-                    Ok(plan.costs())
-                });
+            let planned = new_system::planned(
+                machine,
+                config,
+                &server,
+                server.retry,
+                &new,
+                &others,
+                |plan, _| Ok(plan.costs()),
+            );
             (index, costs) = (Some(new.fetched), Some(planned?));
         }
         let release = &server.chosen.release;
@@ -257,9 +262,8 @@ impl Beside {
     }
 
     fn server(&self) -> Result<Server> {
-        let mut server = online::beside(&self.machine, &self.config, self.last.clone())?;
-        server.retry.busy = patience(self.config.boot.update.when_busy, true);
-        Ok(server)
+        let patience = patience(self.config.boot.update.when_busy, true);
+        online::beside(&self.machine, &self.config, self.last.clone(), patience)
     }
 
     /// The slots, with what was known of the running system when it was started, and which one that is.

@@ -4,7 +4,6 @@ use std::{thread, time::Duration};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use gse_protocol::{Release, config::Bundle, config::boot::Answer};
-use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::{
     Machine,
@@ -20,6 +19,7 @@ use crate::{
     clock,
     console::{self, Input},
     decide::{self, Cause, GivesWay, Next, NothingToBoot, Policy, Step, Why, background::Idle},
+    dice,
     facts::{Content, Facts, Life, Role, Slot, SlotId},
     log::{Log, reason},
     supervisor,
@@ -204,7 +204,7 @@ impl<'a> Course<'a> {
 
     fn fetch_index(&mut self) -> Result<()> {
         let server = self.server.context("no server offers anything")?;
-        self.spread()?;
+        self.spread();
         let systems = self.slots.take_systems(&self.facts, None);
         let seeds = systems.iter().map(|(_, system)| system).collect::<Vec<_>>();
         let fetch = || new_system::fetch_index(self.machine, self.config, server, &seeds);
@@ -217,18 +217,14 @@ impl<'a> Course<'a> {
     }
 
     /// Waits a part of `update.spread`, so that not all machines of a room fetch at once.
-    fn spread(&self) -> Result<()> {
-        let mut chance = [0; 4];
-        getrandom(&mut chance, GetRandomFlags::empty()).context("throwing dice")?;
+    fn spread(&self) {
         let spread = self.config.boot.update.spread;
-        let delay =
-            decide::update::delay(spread, self.facts.has_system(), u32::from_ne_bytes(chance));
+        let delay = decide::update::delay(spread, self.facts.has_system(), dice::chance());
         if !delay.is_zero() {
             let seconds = delay.as_secs();
             self.machine.log.info(format_args!("fetching begins in {seconds} s (update.spread)"));
             thread::sleep(delay);
         }
-        Ok(())
     }
 
     /// Fetches the offered release beside the system in `running`, for the next start, and says why there is nothing

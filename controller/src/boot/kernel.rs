@@ -97,10 +97,9 @@ pub(super) fn stage(
         return Ok(false);
     };
     machine.log.info(format_args!("putting the kernel of version {version} on BOOTFS"));
-    boot.store(serial, files, &|file, out| {
-        let mut remote = new_system::remote(machine, server, &file.path, file.size);
-        io::copy(&mut remote, out).with_context(|| format!("fetching {}", file.path))?;
-        Ok(())
+    boot.store(serial, files, &|file, write| {
+        let mut remote = new_system::remote(machine, server, &file.path, file.size, server.retry);
+        remote.whole(&mut |from| write(from)).with_context(|| format!("fetching {}", file.path))
     })?;
     Ok(true)
 }

@@ -55,11 +55,10 @@ impl Choice {
     ) -> Result<Self> {
         let policy = &config.boot.memory;
         let no_disk = disks.devices.is_empty();
-        let installed = disks.found.slots.iter().any(|slot| slot.label().is_some());
         let must = machine.cmdline.flag("gse.diskless")
             || policy.run == RunFromMemory::Always
             || no_disk && policy.run != RunFromMemory::Never;
-        let may = policy.run == RunFromMemory::Ask && !installed;
+        let may = policy.run == RunFromMemory::Ask && !disks.has_labels();
         if !must && !may {
             return Ok(Self(None));
         }

@@ -110,7 +110,10 @@ pub fn run(
     store_rescue(&known.config)?;
 
     let online = log.phase("network", || machine.network(&known.config, &disks));
-    let found = online.then(|| log.phase("fetch config", || online::look(&machine, &known)));
+    // What the slots hold is not known before they are mounted.
+    let patience = |config: &Bundle, system| patience(config.boot.update.when_busy, system);
+    let look = || online::look(&machine, &known, patience(&known.config, disks.has_labels()));
+    let found = online.then(|| log.phase("fetch config", look));
     let mut found = found.unwrap_or_default();
     let config = match &found.fetched {
         Some(fetched) => {
@@ -136,7 +139,7 @@ pub fn run(
     let looked = log.phase("version check", || Slots::look(&machine, disks, &config));
     let (slots, facts) = looked?;
     if let Some(server) = &mut found.server {
-        server.retry.busy = patience(config.boot.update.when_busy, facts.has_system());
+        server.retry.busy = patience(&config, facts.has_system());
     }
     let server = found.server.as_ref();
     let mut course = Course::new(&machine, &config, server, slots, facts);
@@ -164,6 +167,13 @@ fn raise_clock(floor: u64, log: &Log) {
 
 fn store_rescue(config: &Bundle) -> Result<()> {
     rescue::store_policy(&config.boot.rescue).context("leaving the rescue policy for a failure")
+}
+
+impl Disks {
+    /// Whether a slot has a label, so that there may be a system.
+    fn has_labels(&self) -> bool {
+        self.found.slots.iter().any(|slot| slot.label().is_some())
+    }
 }
 
 impl Machine {

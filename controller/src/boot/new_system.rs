@@ -2,12 +2,11 @@
 
 use std::{
     fs,
-    io::Read as _,
+    io::{self, Read as _},
     iter,
     os::fd::AsFd as _,
     path::Path,
-    thread,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -27,7 +26,7 @@ use crate::{
         records::{CycleRecord, FOLDER, Generation, Origin, Published, Records, SlotRecord},
     },
     facts::{Facts, Life, System},
-    fetch::{FetchError, Problem, RemoteImage},
+    fetch::{Problem, RemoteError, RemoteImage, Retry},
     install::{self, FrameSource as _, FrameSources, Limits, LocalTree, Patch, Plan, Seed},
     kept::Kept,
     log::reason,
@@ -108,18 +107,19 @@ pub(super) fn unpack(
     others: &[&OpenSlot<'_>],
     root: &Path,
 ) -> Result<()> {
-    planned(machine, config, server, index, others, |plan, patch| {
+    planned(machine, config, server, Retry::default(), index, others, |plan, patch| {
         machine.log.info(plan.costs());
         by_plan(machine, server, plan, patch, root)
     })
 }
 
 /// Plans to make the offered system with what `others` have of it, and lets `work` have the plan, and the patch file
-/// that it is made with.
+/// that it is made with, which is read with the patience of `retry`.
 pub(super) fn planned<T>(
     machine: &Machine,
     config: &Bundle,
     server: &Server,
+    retry: Retry,
     index: &NewIndex,
     others: &[&OpenSlot<'_>],
     work: impl FnOnce(&Plan<'_>, Option<RemoteImage<'_>>) -> Result<T>,
@@ -136,7 +136,8 @@ pub(super) fn planned<T>(
         }
     }
     let seeds: Vec<_> = installed.iter().map(|i| Seed::new(&i.tree, &i.index)).collect();
-    let (patch, patch_file) = patch(machine, server, &index.index, &installed, &seeds).unzip();
+    let patch = patch(machine, server, retry, &index.index, &installed, &seeds);
+    let (patch, patch_file) = patch.unzip();
     work(&Plan::new(&index.index, &seeds, patch.as_ref())?, patch_file)
 }
 
@@ -149,7 +150,8 @@ fn by_plan(
 ) -> Result<()> {
     let log = machine.log.as_ref();
     let directory = fs::File::open(root).context("opening the new filesystem")?;
-    let mut image = remote_image(machine, server);
+    // A slot was given up for it: nothing is won by giving this up.
+    let mut image = remote_image(machine, server, Retry::default());
     let progress = |done, total| log.progress("installing", done, total);
     let sources =
         FrameSources { patch: patch_file.as_mut().map(|file| file as _), image: Some(&mut image) };
@@ -187,7 +189,7 @@ pub(super) fn clone(
     let directory = fs::File::open(slot.root()).context("opening the new filesystem")?;
     let mut image = server
         .filter(|server| server.chosen.bytes == *release)
-        .map(|server| remote_image(machine, server));
+        .map(|server| remote_image(machine, server, server.retry));
     let progress = |done, total| log.progress("cloning", done, total);
     let start = Instant::now();
     let report = install::clone(
@@ -242,15 +244,16 @@ impl Complete<'_> {
 }
 
 /// The offered image, from whichever server has it.
-fn remote_image<'m>(machine: &'m Machine, server: &Server) -> RemoteImage<'m> {
+fn remote_image<'m>(machine: &'m Machine, server: &Server, retry: Retry) -> RemoteImage<'m> {
     let image = &server.chosen.release.image;
-    remote(machine, server, &image.path, image.size)
+    remote(machine, server, &image.path, image.size, retry)
 }
 
 /// The smallest of the patch files that start from an installed system, with its table. Without one, more is fetched.
 fn patch<'s>(
     machine: &'s Machine,
     server: &Server,
+    retry: Retry,
     index: &'s Index,
     installed: &[Installed],
     seeds: &'s [Seed<'s>],
@@ -262,7 +265,7 @@ fn patch<'s>(
     let (file, seed) = index.patches.iter().filter_map(fits).min_by_key(|(file, _)| file.size())?;
     let folder = server.chosen.release.image.path.rsplit_once('/').map_or("", |(folder, _)| folder);
     let path = format!("{folder}/{}", PatchFile::name(&file.version));
-    let mut remote = remote(machine, server, &path, file.size());
+    let mut remote = remote(machine, server, &path, file.size(), retry);
     match Patch::open(file, index, seed, &mut remote) {
         Ok(patch) => Some((patch, remote)),
         Err(e) => {
@@ -278,20 +281,14 @@ pub(super) fn remote<'m>(
     server: &Server,
     path: &str,
     size: u64,
+    retry: Retry,
 ) -> RemoteImage<'m> {
-    RemoteImage::new(
-        server.client.clone(),
-        &server.chosen.servers,
-        path,
-        size,
-        server.retry,
-        |switch| {
-            machine.log.warn(format_args!(
-                "{}; going on at byte {} from {}",
-                switch.error, switch.at, switch.next
-            ));
-        },
-    )
+    RemoteImage::new(server.client.clone(), &server.chosen.servers, path, size, retry, |switch| {
+        machine.log.warn(format_args!(
+            "{}; going on at byte {} from {}",
+            switch.error, switch.at, switch.next
+        ));
+    })
 }
 
 /// The index that the release names, made out of that of one of the systems in `seeds` where the server has what that
@@ -306,7 +303,7 @@ pub(super) fn fetch_index(
     let mut made = None;
     if let Some((delta, older)) = older(config, release, seeds) {
         match from_servers(machine, server, &delta.file(), &older) {
-            Err(e) if busy(&e).is_none() => {
+            Err(e) if !is_busy(&e) => {
                 machine.log.warn(format_args!("the whole index is fetched: {}", reason(&e)));
             }
             done => made = Some(done?),
@@ -315,7 +312,7 @@ pub(super) fn fetch_index(
     let whole = || from_servers(machine, server, &release.index.whole(), &[]);
     let index = made.map_or_else(whole, Ok)?;
     if release.image.size > 0 {
-        let mut image = remote_image(machine, server);
+        let mut image = remote_image(machine, server, server.retry);
         image.expect(iter::once(0..1).collect());
         image.read_exact(&mut [0]).context("looking whether the image can be had")?;
     }
@@ -339,62 +336,36 @@ fn older<'r>(
     seeds.iter().filter_map(older).min_by_key(|(delta, _)| delta.size)
 }
 
-/// The index, from the first server that has the file; `older` is what it was made from, or empty.
+/// The index, from a server that has the file right; `older` is what it was made from, or empty.
 fn from_servers(
     machine: &Machine,
     server: &Server,
     file: &WholeFile,
     older: &[u8],
 ) -> Result<NewIndex> {
+    let path = &file.path;
     if file.size > MAX_PACKED {
-        bail!("{} has {} bytes, which no index needs", file.path, file.size);
+        bail!("{path} has {} bytes, which no index needs", file.size);
     }
-    let mut waited = Duration::ZERO;
-    loop {
-        let (mut last, mut free) = (None, None);
-        for base in &server.chosen.servers {
-            match index_of(base, server, file, older) {
-                Ok(index) => {
-                    last = Some(Ok(index));
-                    break;
-                }
-                Err(e) => {
-                    let asked = busy(&e);
-                    free = asked
-                        .map(|asked| free.map_or(asked, |free: Duration| free.min(asked)))
-                        .or(free);
-                    last = Some(Err(e));
-                }
-            }
-        }
-        match (last.context("no server is left to ask for the index")?, free) {
-            (Ok(index), _) => return Ok(index),
-            (Err(_), Some(free)) if waited.saturating_add(free) <= server.retry.busy => {
-                machine.log.info(format_args!("the server is busy: {} s", free.as_secs()));
-                thread::sleep(free);
-                waited = waited.saturating_add(free);
-            }
-            (Err(e), _) => return Err(e),
-        }
-    }
-}
-
-/// For how long a server wants to be left alone, if that is what is wrong.
-fn busy(error: &anyhow::Error) -> Option<Duration> {
-    match error.downcast_ref::<FetchError>()?.problem {
-        Problem::Busy(wait) => Some(wait),
-        _ => None,
-    }
-}
-
-fn index_of(base: &str, server: &Server, file: &WholeFile, older: &[u8]) -> Result<NewIndex> {
-    let url = format!("{base}{}", file.path);
-    let bytes = server.client.get_small(&url, file.size)?;
-    if Sha256::of(&bytes) != file.sha256 {
-        bail!("{url}: this is not what the release names: publish the image again");
+    let mut bytes = Vec::new();
+    let mut remote = remote(machine, server, path, file.size, server.retry);
+    let right = remote.whole(&mut |from| {
+        bytes.clear();
+        from.read_to_end(&mut bytes)?;
+        Ok(Sha256::of(&bytes) == file.sha256)
+    });
+    if !right.with_context(|| format!("fetching {path}"))? {
+        bail!("{path} is not what the release names on any server: publish the image again");
     }
     let made = index::unpack(&bytes, older)
         .and_then(|cbor| Ok((server.chosen.release.read_index(&cbor)?, cbor)));
-    let (index, cbor) = made.context(url)?;
-    Ok(NewIndex { index, cbor, fetched: bytes.len() as u64 })
+    let (index, cbor) = made.with_context(|| format!("reading {path}"))?;
+    Ok(NewIndex { index, cbor, fetched: remote.received() })
+}
+
+/// Whether servers have too much to do.
+fn is_busy(error: &anyhow::Error) -> bool {
+    let error = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    let remote = error.and_then(|error| error.downcast_ref::<RemoteError>());
+    remote.is_some_and(|remote| matches!(remote.last.problem, Problem::Busy(_)))
 }

@@ -1,6 +1,11 @@
 //! Phases 2 and 3: the network, the server, and its configuration.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result};
 use gse_protocol::config::{
@@ -11,7 +16,10 @@ use gse_protocol::config::{
 use super::{Disks, Host, Known, Machine};
 use crate::{
     clock,
-    fetch::{self, Chosen, Client, ConfigError, FetchedConfig, Patience, Problem, Refusal, Retry},
+    fetch::{
+        self, Chosen, Client, ConfigError, FetchedConfig, NoServer, Patience, Problem, Refusal,
+        Retry,
+    },
     last_servers::LastServers,
     log::reason,
     network::{self, Online},
@@ -25,6 +33,7 @@ const SYSTEM_ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
 pub(super) struct Server {
     pub(super) client: Client,
     pub(super) chosen: Chosen,
+    /// While nothing was given up for what it offers.
     pub(super) retry: Retry,
 }
 
@@ -35,8 +44,7 @@ impl Machine {
             return true;
         }
         let mut wanted = config.network.clone();
-        let installed = disks.found.slots.iter().any(|slot| slot.label().is_some());
-        if installed && !network::has_links(Path::new(super::SYS)) {
+        if disks.has_labels() && !network::has_links(Path::new(super::SYS)) {
             // A machine without a network card is not kept waiting for one that it never had.
             wanted.carrier_timeout = 0;
         }
@@ -83,18 +91,21 @@ pub(super) struct Found {
 }
 
 /// Phase 3: asks the servers of the configuration; and if none of them is of use, those that worked last. A
-/// configuration that sends machines to a server that is not there does so not for ever.
-pub(super) fn look(machine: &Machine, known: &Known) -> Found {
+/// configuration that sends machines to a server that is not there does so not for ever. So long as `patience` lasts, those
+/// that are busy are waited for.
+pub(super) fn look(machine: &Machine, known: &Known, patience: Duration) -> Found {
+    let until = Instant::now() + patience;
     let Known { config, last, .. } = known;
     let own = LastServers::of(&config.sources, config.tls_roots.as_deref());
-    let mut found = ask(machine, sources(machine, config), own.tls_roots.as_deref(), known);
+    let roots = own.tls_roots.as_deref();
+    let mut found = ask(machine, sources(machine, config), roots, known, until);
     if found.server.is_none() && found.fetched.is_none() {
         // A wrong proxy in the configuration would otherwise lose the machine for ever.
         let sources = sources(machine, config);
         if sources.proxy.is_some() {
             machine.log.info("asking without the proxy");
             let sources = Sources { proxy: None, ..sources };
-            found = ask(machine, sources, own.tls_roots.as_deref(), known);
+            found = ask(machine, sources, roots, known, until);
         }
     }
     if let Some(Server { chosen, .. }) = &found.server {
@@ -107,14 +118,14 @@ pub(super) fn look(machine: &Machine, known: &Known) -> Found {
             machine.log.info("asking the servers that worked before");
             let servers = last.servers.clone();
             let sources = Sources { servers, proxy: None, ..config.sources.clone() };
-            ask(machine, sources, last.tls_roots.as_deref(), known)
+            ask(machine, sources, last.tls_roots.as_deref(), known, until)
         }
         _ => found,
     }
 }
 
 /// The server that the next start would go by, without its configuration: that is for the next start. `last` are those
-/// that this start knew of.
+/// that this start knew of. So long as `patience` lasts, those that are busy are waited for.
 ///
 /// # Errors
 /// What is wrong with each of them.
@@ -122,16 +133,46 @@ pub(super) fn beside(
     machine: &Machine,
     config: &Bundle,
     last: Option<LastServers>,
+    patience: Duration,
 ) -> Result<Server> {
     let mut sources = sources(machine, config);
     sources.servers.extend(last.into_iter().flat_map(|last| last.servers));
     let client = client(config.tls_roots.as_deref(), sources.proxy.as_deref())?;
-    let chosen = fetch::choose(&client, &sources)?;
-    Ok(greet(machine, client, chosen))
+    let chosen = choose(machine, &client, &sources, Instant::now() + patience)?;
+    let mut server = greet(machine, client, chosen);
+    server.retry.busy = patience;
+    Ok(server)
+}
+
+/// Asks these servers for a release, and if all that is wrong with some of them is that they are busy, again when the
+/// first of those has time, unless that is after `until`.
+fn choose(
+    machine: &Machine,
+    client: &Client,
+    sources: &Sources,
+    until: Instant,
+) -> Result<Chosen, NoServer> {
+    loop {
+        let none = match fetch::choose(client, sources) {
+            Err(none) => none,
+            chosen => return chosen,
+        };
+        let wait = none.free_in();
+        let wait = wait.filter(|wait| *wait <= until.saturating_duration_since(Instant::now()));
+        let Some(wait) = wait else { return Err(none) };
+        machine.log.warn(format_args!("{none}; asking again in {} s", wait.as_secs()));
+        thread::sleep(wait);
+    }
 }
 
 /// Asks these servers for a release, and one of them for its configuration.
-fn ask(machine: &Machine, sources: Sources, roots: Option<&[u8]>, known: &Known) -> Found {
+fn ask(
+    machine: &Machine,
+    sources: Sources,
+    roots: Option<&[u8]>,
+    known: &Known,
+    until: Instant,
+) -> Found {
     let log = &machine.log;
     let client = match client(roots, sources.proxy.as_deref()) {
         Ok(client) => client,
@@ -140,7 +181,7 @@ fn ask(machine: &Machine, sources: Sources, roots: Option<&[u8]>, known: &Known)
             return Found::default();
         }
     };
-    let none = match fetch::choose(&client, &sources) {
+    let none = match choose(machine, &client, &sources, until) {
         Ok(chosen) => {
             let server = greet(machine, client, chosen);
             let first = server.chosen.servers.first();
@@ -157,7 +198,7 @@ fn ask(machine: &Machine, sources: Sources, roots: Option<&[u8]>, known: &Known)
         .filter_map(|(url, _)| Some((url.to_owned(), newer_config(machine, &client, url, known)?)));
     let Some((url, fetched)) = newer.next() else { return Found::default() };
     let sources = Sources { servers: vec![url], ..fetched.bundle.sources.clone() };
-    let chosen = fetch::choose(&client, &sources).map_err(|e| log.warn(e)).ok();
+    let chosen = choose(machine, &client, &sources, until).map_err(|e| log.warn(e)).ok();
     let server = chosen.map(|chosen| greet(machine, client, chosen));
     Found { server, fetched: Some(fetched), works: None }
 }

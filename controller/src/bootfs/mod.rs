@@ -111,17 +111,12 @@ impl BootFs {
         files.into_iter().filter(is_missing).collect()
     }
 
-    /// Puts the kernel of a release here, and tells no boot loader. What is here of it stays; `fetch` writes a published
-    /// file to a new one. Others go only if their room is needed.
+    /// Puts the kernel of a release here, and tells no boot loader. What is here of it stays; `fetch` has a published file
+    /// written, from another place if it was not right, and says whether it is. Others go only if their room is needed.
     ///
     /// # Errors
     /// Too little room, a file that is not what was signed, and those of writing.
-    pub fn store(
-        &self,
-        serial: u64,
-        files: [&WholeFile; 2],
-        fetch: &dyn Fn(&WholeFile, &mut fs::File) -> Result<()>,
-    ) -> Result<()> {
+    pub fn store(&self, serial: u64, files: [&WholeFile; 2], fetch: &Fetch<'_>) -> Result<()> {
         let folder = self.top.join(FOLDER);
         fs::create_dir_all(&folder).context("making the folder for kernels on BOOTFS")?;
         let new = folder.join(INCOMING);
@@ -216,20 +211,22 @@ struct Other {
     size: u64,
 }
 
+/// Writes a file out of a reader, and says whether that is what it should be.
+type Write<'w> = dyn FnMut(&mut dyn io::Read) -> io::Result<bool> + 'w;
+/// Has a published file written until it is right; whether it is.
+type Fetch<'f> = dyn Fn(&WholeFile, &mut Write<'_>) -> Result<bool> + 'f;
+
 /// Writes a file to `new`, reads it back from there, and gives it its name.
-fn place(
-    folder: &Path,
-    new: &Path,
-    name: &str,
-    file: &WholeFile,
-    fetch: &dyn Fn(&WholeFile, &mut fs::File) -> Result<()>,
-) -> Result<()> {
+fn place(folder: &Path, new: &Path, name: &str, file: &WholeFile, fetch: &Fetch<'_>) -> Result<()> {
     let path = folder.join(name);
-    let mut written = fs::File::create(new)?;
-    fetch(file, &mut written)?;
-    written.sync_all()?;
-    drop(written);
-    if !is_whole(new, file)? {
+    let mut write = |from: &mut dyn io::Read| {
+        let mut written = fs::File::create(new)?;
+        io::copy(from, &mut written)?;
+        written.sync_all()?;
+        drop(written);
+        is_whole(new, file)
+    };
+    if !fetch(file, &mut write)? {
         bail!("it is not the file that the release names: publish the release again");
     }
     fs::rename(new, &path)?;

@@ -1,8 +1,6 @@
 //! What boot loaders find on BOOTFS, and what they make of it, played by hand: GRUB and systemd-boot change these files
 //! before they start a kernel.
 
-use std::io::Write as _;
-
 use super::*;
 
 const OLD: &str =
@@ -16,12 +14,15 @@ fn open(top: &Path, cmdline: &str) -> BootFs {
     BootFs::open(top, &CmdLine::parse(cmdline)).unwrap().unwrap()
 }
 
-/// Installs the kernel of a release; the content of its files is their names.
+/// A server whose files hold their names.
+fn named(file: &WholeFile, write: &mut Write<'_>) -> Result<bool> {
+    Ok(write(&mut file.path.rsplit('/').next().unwrap().as_bytes())?)
+}
+
+/// Installs the kernel of a release.
 fn install(boot: &BootFs, serial: u64) -> Result<()> {
     let (kernel, initramfs) = (file("kernel"), file("initramfs"));
-    boot.store(serial, [&kernel, &initramfs], &|file, out| {
-        Ok(out.write_all(file.path.rsplit('/').next().unwrap().as_bytes())?)
-    })?;
+    boot.store(serial, [&kernel, &initramfs], &named)?;
     boot.try_next(serial)
 }
 
@@ -147,11 +148,11 @@ fn what_was_not_signed_does_not_reach_the_boot_loader() {
     fs::create_dir_all(dir.path().join("loader/entries")).unwrap();
     let boot = open(dir.path(), OLD);
     let (kernel, initramfs) = (file("kernel"), file("initramfs"));
-    let other = boot.store(2, [&kernel, &initramfs], &|_, out| Ok(out.write_all(b"other")?));
+    let other = boot.store(2, [&kernel, &initramfs], &|_, write| Ok(write(&mut &b"other"[..])?));
     let other = format!("{:#}", other.unwrap_err());
     assert!(other.contains("it is not the file that the release names"), "{other}");
     let huge = WholeFile { size: 1 << 60, ..initramfs };
-    let full = format!("{:#}", boot.store(2, [&kernel, &huge], &|_, _| Ok(())).unwrap_err());
+    let full = format!("{:#}", boot.store(2, [&kernel, &huge], &|_, _| Ok(true)).unwrap_err());
     assert!(full.contains("BOOTFS has room for"), "{full}");
     assert_eq!(names(&dir.path().join("loader/entries")), Vec::<String>::new());
     assert_eq!(names(&dir.path().join("gse")), Vec::<String>::new());
@@ -171,25 +172,22 @@ fn what_is_stored_is_started_only_when_that_is_wanted_and_fetched_only_once() {
     // Power was cut, and then the server broke off.
     fs::create_dir(top.join("gse")).unwrap();
     fs::write(top.join("gse/incoming"), "old").unwrap();
-    let error = boot.store(2, files, &|file, out| {
-        out.write_all(file.path.rsplit('/').next().unwrap().as_bytes())?;
-        if file.path == initramfs.path { bail!("the server broke off") } else { Ok(()) }
+    let error = boot.store(2, files, &|file, write| {
+        let right = named(file, write)?;
+        if file.path == initramfs.path { bail!("the server broke off") } else { Ok(right) }
     });
     assert!(format!("{:#}", error.unwrap_err()).contains("initramfs-2.img to BOOTFS: the server"));
     assert_eq!(names(&top.join("gse")), ["vmlinuz-2"]);
     assert_eq!(missing(2), ["initramfs-2.img"]);
-    boot.store(2, files, &|file, out| {
+    boot.store(2, files, &|file, write| {
         assert_eq!(file.path, initramfs.path);
-        Ok(out.write_all(b"initramfs")?)
+        named(file, write)
     })
     .unwrap();
     assert_eq!(missing(2), Vec::<String>::new());
     assert_eq!((boot.state(2).unwrap(), names(&entries)), (State::Absent, Vec::new()));
     // It stays until the next one is tried, or its room is needed; what went bad counts as missing.
-    boot.store(3, files, &|file, out| {
-        Ok(out.write_all(file.path.rsplit('/').next().unwrap().as_bytes())?)
-    })
-    .unwrap();
+    boot.store(3, files, &named).unwrap();
     assert_eq!(missing(2), Vec::<String>::new());
     boot.try_next(3).unwrap();
     assert_eq!(names(&top.join("gse")), ["initramfs-3.img", "vmlinuz-3"]);

@@ -11,7 +11,10 @@ use super::{
     Cause, Next, Policy,
     place::{self, Place},
 };
-use crate::facts::{Attempt, Facts, Offer, Role, SlotId};
+use crate::{
+    dice,
+    facts::{Attempt, Facts, Offer, Role, SlotId},
+};
 
 /// What a person who waits for a machine with `update.when_busy = "boot"` may be asked to bear.
 const BEARABLE: Duration = Duration::from_secs(30);
@@ -72,8 +75,7 @@ pub fn patience(when_busy: boot::WhenBusy, has_system: bool) -> Duration {
 /// How much of `update.spread` this machine waits; `chance` is any number. One that has nothing to start does not wait:
 /// somebody sits before it.
 pub fn delay(spread: u32, has_system: bool, chance: u32) -> Duration {
-    let share = u64::from(spread) * 1000 * u64::from(chance) / u64::from(u32::MAX);
-    Duration::from_millis(if has_system { share } else { 0 })
+    dice::part(if has_system { spread } else { 0 }, chance)
 }
 
 /// The next step until the offered release is installed, if it is wanted.

@@ -1,4 +1,4 @@
-//! A part of a file, read as it comes, and given up when too little comes.
+//! A part of a file, read as it comes, and whether enough comes.
 
 use std::{
     io::{self, Read},
@@ -23,42 +23,39 @@ pub struct Part {
     pub validator: Option<String>,
 }
 
-/// Bytes of a body. Reading fails when the server sends too little for too long; the time that the
-/// reader itself takes between two reads does not count.
-pub struct Stream {
-    body: BodyReader<'static>,
-    pace: Pace,
-}
+/// Bytes of a body.
+pub struct Stream(BodyReader<'static>);
 
 impl std::fmt::Debug for Stream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Stream").field("pace", &self.pace).finish_non_exhaustive()
+        f.debug_struct("Stream").finish_non_exhaustive()
     }
 }
 
 impl Stream {
-    pub(super) fn new(body: Body, patience: Patience) -> Self {
-        Self { body: body.into_reader(), pace: Pace::new(patience) }
+    pub(super) fn new(body: Body) -> Self {
+        Self(body.into_reader())
     }
 
     /// Reads on, as [`Read::read`] does, with the problem as it is.
     pub fn read_some(&mut self, buffer: &mut [u8]) -> Result<usize, Problem> {
-        let start = Instant::now();
-        let got = self.body.read(buffer)?;
-        self.pace.count(got as u64, start.elapsed())?;
-        Ok(got)
+        Ok(self.0.read(buffer)?)
     }
 
     /// Throws bytes away.
-    pub(super) fn skip(&mut self, bytes: u64) -> Result<(), Problem> {
+    pub(super) fn skip(&mut self, bytes: u64, patience: &Patience) -> Result<(), Problem> {
         let mut buffer = vec![0; 64 << 10];
+        let mut pace = Pace::default();
         let mut left = bytes;
         while left > 0 {
             let want = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
-            match self.read_some(buffer.get_mut(..want).unwrap_or_default())? {
-                0 => return Err(Problem::Cut { got: bytes - left, expected: bytes }),
-                got => left -= got as u64,
+            let start = Instant::now();
+            let got = self.read_some(buffer.get_mut(..want).unwrap_or_default())? as u64;
+            if got == 0 {
+                return Err(Problem::Cut { got: bytes - left, expected: bytes });
             }
+            left -= got;
+            pace.count(got, start.elapsed(), patience.window, patience.window_bytes)?;
         }
         Ok(())
     }
@@ -73,34 +70,35 @@ impl Read for Stream {
     }
 }
 
-/// Whether enough comes: some bytes in each window of time that was spent waiting.
-#[derive(Debug)]
-struct Pace {
-    window: Duration,
-    enough: u64,
+/// Whether enough comes: some bytes in each window of time that was spent waiting. The time that the reader itself takes
+/// does not count.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Pace {
     waited: Duration,
     bytes: u64,
 }
 
 impl Pace {
-    fn new(patience: Patience) -> Self {
-        Self {
-            window: patience.window,
-            enough: patience.window_bytes,
-            waited: Duration::ZERO,
-            bytes: 0,
-        }
+    /// So many bytes came beside those that are counted.
+    pub(super) fn came(&mut self, bytes: u64) {
+        self.bytes += bytes;
     }
 
-    fn count(&mut self, bytes: u64, waited: Duration) -> Result<(), Problem> {
+    /// So many bytes came in this time. Once a window is full, `enough` have to be in it.
+    pub(super) fn count(
+        &mut self,
+        bytes: u64,
+        waited: Duration,
+        window: Duration,
+        enough: u64,
+    ) -> Result<(), Problem> {
         self.bytes += bytes;
         self.waited += waited;
-        if self.waited < self.window {
+        if self.waited < window {
             return Ok(());
         }
-        let (bytes, waited) = (self.bytes, self.waited);
-        (self.bytes, self.waited) = (0, Duration::ZERO);
-        if bytes < self.enough { Err(Problem::Slow { bytes, waited }) } else { Ok(()) }
+        let Self { bytes, waited } = std::mem::take(self);
+        if bytes < enough { Err(Problem::Slow { bytes, waited }) } else { Ok(()) }
     }
 }
 
@@ -164,19 +162,18 @@ mod tests {
 
     #[test]
     fn a_server_that_trickles_is_given_up_and_a_slow_reader_is_not_blamed() {
-        let second = Duration::from_secs(1);
-        let patience = Patience { window: 10 * second, window_bytes: 1000, ..Patience::default() };
-        let mut pace = Pace::new(patience);
+        let (second, mut pace) = (Duration::from_secs(1), Pace::default());
+        let mut count = |bytes, waited| pace.count(bytes, waited, 10 * second, 1000);
         // A thousand bytes each ten seconds are enough.
         for _ in 0..100 {
-            pace.count(100, second).unwrap();
+            count(100, second).unwrap();
         }
         // One byte a second is not.
-        let end = (0..10).find_map(|_| pace.count(1, second).err()).unwrap();
+        let end = (0..10).find_map(|_| count(1, second).err()).unwrap();
         assert!(matches!(end, Problem::Slow { bytes: 10, .. }), "{end}");
         // Without waiting, no time has passed.
         for _ in 0..1000 {
-            pace.count(1, Duration::ZERO).unwrap();
+            count(1, Duration::ZERO).unwrap();
         }
     }
 }

@@ -1,5 +1,7 @@
 //! An image on several servers, as one file: what breaks goes on where it broke, on another server.
 
+mod checked;
+
 use std::{
     io,
     io::Read,
@@ -9,10 +11,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use gse_protocol::index::PlacedFrame;
-
-use super::{Client, FetchError, Problem, range::Stream};
-use crate::install::{FrameSource, Origin, SourceError};
+use super::{
+    Client, FetchError, Patience, Problem,
+    range::{Pace, Stream},
+};
 
 /// How often to try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +27,7 @@ pub struct Retry {
     pub progress: u64,
     /// After how long on another server the first one is tried again.
     pub back: Duration,
-    /// How long in all to wait for servers that are busy, and say when to come back.
+    /// How long to go on without progress while servers are busy, and say when to come back.
     pub busy: Duration,
 }
 
@@ -68,7 +70,7 @@ pub struct RemoteError {
 }
 
 /// What is known of a server.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Server {
     /// With a `/` at its end.
     base: String,
@@ -76,6 +78,8 @@ struct Server {
     unfit: bool,
     /// It asked not to be asked before.
     busy: Option<Instant>,
+    /// It broke before it was of use, or fell behind: no other server is left for it.
+    weak: bool,
 }
 
 /// Is told of each [`Switch`].
@@ -91,14 +95,16 @@ pub struct RemoteImage<'a> {
     at: u64,
     current: usize,
     stream: Option<Stream>,
+    /// Of the current server, over all ranges.
+    pace: Pace,
     /// Where the stream ends.
     until: u64,
     /// What will be read, in order.
     runs: Vec<Range<u64>>,
     /// When the first server was left.
     away: Option<Instant>,
-    /// How long servers that were busy have been waited for.
-    waited: Duration,
+    /// When a server first was busy since there was any progress.
+    refused: Option<Instant>,
     retry: Retry,
     /// Failures in a row.
     failures: u32,
@@ -136,17 +142,18 @@ impl<'a> RemoteImage<'a> {
             client,
             servers: servers
                 .iter()
-                .map(|s| Server { base: s.clone(), unfit: false, busy: None })
+                .map(|s| Server { base: s.clone(), unfit: false, busy: None, weak: false })
                 .collect(),
             path: path.to_owned(),
             size,
             at: 0,
             current: 0,
             stream: None,
+            pace: Pace::default(),
             until: size,
             runs: Vec::new(),
             away: None,
-            waited: Duration::ZERO,
+            refused: None,
             retry,
             failures: 0,
             fresh: 0,
@@ -158,17 +165,14 @@ impl<'a> RemoteImage<'a> {
 
     /// The same file, by a connection of its own.
     fn another(&self) -> Self {
-        let servers = self.servers.iter();
-        let servers = servers
-            .map(|s| Server { base: s.base.clone(), unfit: s.unfit, busy: s.busy })
-            .collect();
         Self {
             client: self.client.clone(),
-            servers,
+            servers: self.servers.clone(),
             path: self.path.clone(),
             runs: self.runs.clone(),
             on_switch: Arc::clone(&self.on_switch),
             stream: None,
+            pace: Pace::default(),
             others: Vec::new(),
             received: 0,
             ..*self
@@ -194,7 +198,7 @@ impl<'a> RemoteImage<'a> {
                     self.received += got as u64;
                     self.fresh += got as u64;
                     if self.fresh >= self.retry.progress {
-                        self.failures = 0;
+                        (self.failures, self.refused) = (0, None);
                     }
                     return Ok(got);
                 }
@@ -211,25 +215,33 @@ impl<'a> RemoteImage<'a> {
             // Once its end was seen, the connection can be used again.
             let _ = stream.read_some(&mut [0]);
         }
-        if self.away.is_some_and(|since| since.elapsed() >= self.retry.back) {
-            self.away = None;
-            if self.is_free(0) {
-                (self.current, self.stream) = (0, None);
-            }
+        if self.away.is_some_and(|since| since.elapsed() >= self.retry.back) && self.is_free(0) {
+            (self.current, self.stream, self.away, self.pace) = (0, None, None, Pace::default());
         }
+        let start = Instant::now();
         let mut stream = match self.stream.take() {
             Some(stream) => stream,
             None => self.open()?,
         };
         let left = usize::try_from(self.until - self.at).unwrap_or(usize::MAX);
         let want = buffer.len().min(left);
-        match stream.read_some(buffer.get_mut(..want).unwrap_or_default())? {
-            0 => Err(Problem::Cut { got: self.at, expected: self.size }),
-            got => {
-                self.stream = Some(stream);
-                Ok(got)
-            }
+        let got = stream.read_some(buffer.get_mut(..want).unwrap_or_default())?;
+        if got == 0 {
+            return Err(Problem::Cut { got: self.at, expected: self.size });
         }
+        let Patience { window, window_bytes, brisk_bytes, .. } = self.client.patience;
+        let enough = if self.has_rival() { brisk_bytes } else { window_bytes };
+        self.pace.count(got as u64, start.elapsed(), window, enough)?;
+        self.stream = Some(stream);
+        Ok(got)
+    }
+
+    /// Whether there is another server to go to that may be quicker.
+    fn has_rival(&self) -> bool {
+        let may_be_quicker = |(number, server): (usize, &Server)| {
+            number != self.current && !server.weak && self.is_free(number)
+        };
+        self.servers.iter().enumerate().any(may_be_quicker)
     }
 
     /// Asks the current server for what comes next, as far as it will be read.
@@ -249,68 +261,84 @@ impl<'a> RemoteImage<'a> {
             return Err(Problem::OtherFile { found, expected: self.size });
         }
         self.until = if part.whole { self.size } else { until };
+        if part.whole {
+            // What was thrown away has come too.
+            self.pace.came(self.at);
+        }
         Ok(part.stream)
+    }
+
+    /// For how long a server is to be left in peace; none if it is of no use.
+    fn free_in(&self, number: usize) -> Option<Duration> {
+        let server = self.servers.get(number).filter(|s| !s.unfit)?;
+        let until = server.busy.map(|until| until.saturating_duration_since(Instant::now()));
+        Some(until.unwrap_or_default())
     }
 
     /// Whether a server may be asked.
     fn is_free(&self, number: usize) -> bool {
-        let free = |s: &Server| !s.unfit && s.busy.is_none_or(|until| until <= Instant::now());
-        self.servers.get(number).is_some_and(free)
+        self.free_in(number) == Some(Duration::ZERO)
     }
 
-    /// Goes to the next server, unless there was no progress for too long.
+    /// Goes to the next server that is free, or to the first that comes free, unless there was no progress for too long.
     fn failed(&mut self, problem: Problem) -> Result<(), RemoteError> {
         self.stream = None;
-        self.fresh = 0;
+        let useless = std::mem::take(&mut self.fresh) < self.retry.progress;
+        let slow = matches!(problem, Problem::Slow { .. });
+        let now = Instant::now();
         let busy = match problem {
-            Problem::Busy(wait) => Instant::now().checked_add(wait),
+            Problem::Busy(wait) => now.checked_add(wait),
             _ => None,
         };
         let error = problem.at(&self.url());
-        if let (Some(until), Some(server)) = (busy, self.servers.get_mut(self.current)) {
-            server.busy = Some(until);
+        let fit = self.servers.iter().filter(|s| !s.unfit).count();
+        let round = u32::try_from(fit).unwrap_or(u32::MAX);
+        let mut patience = self.retry.busy;
+        if let Some(server) = self.servers.get_mut(self.current) {
+            server.busy = busy;
+            server.weak |= slow || busy.is_none() && useless;
+        }
+        if busy.is_some() {
+            let since = *self.refused.get_or_insert(now);
+            patience = patience.saturating_sub(since.elapsed());
         } else {
             self.failures += 1;
         }
-        let fit = self.servers.iter().filter(|s| !s.unfit).count();
-        let round = u32::try_from(fit).unwrap_or(u32::MAX);
-        let tired = self.failures >= round.saturating_mul(self.retry.rounds);
-        if fit == 0 || tired || !self.wait_for_busy() {
+        let tired = self.failures >= round.saturating_mul(self.retry.rounds) || patience.is_zero();
+        let next = self.next().filter(|(wait, _)| !tired && *wait <= patience);
+        let Some((mut wait, next)) = next else {
             return Err(RemoteError { at: self.at, size: self.size, last: error });
-        }
+        };
         if busy.is_none() && self.failures.is_multiple_of(round) {
-            thread::sleep(self.retry.pause);
+            wait = wait.max(self.retry.pause);
         }
-        self.switch(&error, self.at);
+        // Said before: it may be long.
+        self.go_to_server(next, &error, self.at);
+        if slow {
+            // It would be no better in a minute, and take a while to be found out.
+            self.away = None;
+        }
+        thread::sleep(wait);
         Ok(())
     }
 
-    /// If all servers that have the file are busy, waits for the first of them to come free; false if that takes too
-    /// long.
-    fn wait_for_busy(&mut self) -> bool {
-        if (0..self.servers.len()).any(|number| self.is_free(number)) {
-            return true;
-        }
-        let fit = self.servers.iter().filter(|s| !s.unfit);
-        let Some(until) = fit.filter_map(|s| s.busy).min() else { return true };
-        let wait = until.saturating_duration_since(Instant::now());
-        self.waited = self.waited.saturating_add(wait);
-        if self.waited > self.retry.busy {
-            return false;
-        }
-        thread::sleep(wait);
-        true
+    /// The server to ask next, and how long to wait for it: one that is free, and has not proven weak, if there is one.
+    fn next(&self) -> Option<(Duration, usize)> {
+        let weak = |number: usize| self.servers.get(number).is_some_and(|server| server.weak);
+        let fit = self.others_first().filter_map(|number| Some((self.free_in(number)?, number)));
+        fit.min_by_key(|(wait, number)| (*wait, weak(*number)))
     }
 
-    /// Goes to the next server that is free; to the same one if there is no other.
-    fn switch(&mut self, error: &FetchError, at: u64) {
-        self.stream = None;
-        let count = self.servers.len();
-        let after = (1..=count).map(|step| (self.current + step) % count);
-        if let Some(next) = after.into_iter().find(|number| self.is_free(*number)) {
-            self.current = next;
-        }
-        self.away = (self.current != 0).then(Instant::now);
+    /// All servers, from the one after the current one to that.
+    fn others_first(&self) -> impl Iterator<Item = usize> + use<> {
+        let (current, count) = (self.current, self.servers.len());
+        (1..=count).map(move |step| (current + step) % count)
+    }
+
+    fn go_to_server(&mut self, number: usize, error: &FetchError, at: u64) {
+        (self.stream, self.pace) = (None, Pace::default());
+        self.current = number;
+        self.away = (number != 0).then(Instant::now);
         let next = self.servers.get(self.current).map_or("", |s| s.base.as_str());
         let mut on_switch = self.on_switch.lock().unwrap_or_else(PoisonError::into_inner);
         on_switch(&Switch { error, next, at });
@@ -343,59 +371,4 @@ impl Read for RemoteImage<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.read_some(buffer).map_err(io::Error::other)
     }
-}
-
-impl FrameSource for RemoteImage<'_> {
-    fn expect(&mut self, runs: Vec<Range<u64>>) {
-        self.runs = runs;
-        self.stream = None;
-    }
-
-    fn can_split(&mut self) -> bool {
-        self.at = self.runs.first().map_or(0, |run| run.start);
-        // What is wrong with the server is looked at when it is read from.
-        self.stream = self.open().ok();
-        // One without ranges would send all of the file on each.
-        self.stream.is_some() && self.until < self.size
-    }
-
-    fn split(&mut self, into: usize) -> Vec<&mut dyn FrameSource> {
-        self.others = (0..into).map(|_| self.another()).collect();
-        if let Some(first) = self.others.first_mut() {
-            first.stream = self.stream.take();
-        }
-        self.others.iter_mut().map(|other| other as _).collect()
-    }
-
-    fn read_frame(
-        &mut self,
-        frame: &PlacedFrame,
-        avoid: Option<Origin>,
-        packed: &mut Vec<u8>,
-    ) -> Result<Origin, SourceError> {
-        // Other threads may have found the same server out before: then it is not the current one.
-        if avoid == Some(Origin(self.current)) {
-            let error = Problem::Forged.at(&self.url());
-            self.switch(&error, frame.packed_offset);
-        }
-        self.go_to(frame.packed_offset).map_err(SourceError::new)?;
-        packed.resize(frame.frame.packed as usize, 0);
-        let mut filled = 0;
-        while let Some(buffer) = packed.get_mut(filled..).filter(|b| !b.is_empty()) {
-            match self.read_some(buffer).map_err(SourceError::new)? {
-                0 => {
-                    let size = self.size;
-                    let last =
-                        Problem::Cut { got: size, expected: frame_end(frame) }.at(&self.path);
-                    return Err(SourceError::new(RemoteError { at: size, size, last }));
-                }
-                got => filled += got,
-            }
-        }
-        Ok(Origin(self.current))
-    }
-}
-
-fn frame_end(frame: &PlacedFrame) -> u64 {
-    frame.packed_offset.saturating_add(frame.frame.packed.into())
 }

@@ -1,4 +1,4 @@
-//! Which server to use: all are asked at once, and the quickest that gives a signed release is taken.
+//! Which server to use: all are asked at once, and the quickest that gives the newest signed release is taken.
 
 use std::{
     fmt,
@@ -14,7 +14,7 @@ use gse_protocol::{
     sign::{Keys, MAX_SIGNATURE},
 };
 
-use super::{Client, FetchError};
+use super::{Client, FetchError, Problem};
 
 /// How long to wait before files that do not fit together are fetched again.
 const PUBLISHING: Duration = Duration::from_millis(300);
@@ -24,10 +24,10 @@ const GRACE: Duration = Duration::from_millis(100);
 /// The release to go by, and who has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chosen {
-    /// The quickest server's base URL, and then those to fall back to: first who answered well, in that
-    /// order, then who had not answered yet.
+    /// The base URL of the quickest server with this release, and then those to fall back to: who offers it too, in the
+    /// order of their answers, who had not answered yet, and who offers an older one.
     pub servers: Vec<String>,
-    /// What the quickest server offers.
+    /// The newest that was offered.
     pub release: Release,
     /// `latest.toml` as it was fetched, to be kept.
     pub bytes: Vec<u8>,
@@ -43,6 +43,15 @@ impl NoServer {
     /// Each server's base URL and what was wrong with its answer.
     pub fn reasons(&self) -> impl Iterator<Item = (&str, &Refusal)> {
         self.0.iter().map(|(server, refusal)| (server.as_str(), refusal))
+    }
+
+    /// When the first of those that are busy has time, if there are any.
+    pub fn free_in(&self) -> Option<Duration> {
+        let busy = |(_, why): (&str, &Refusal)| match why {
+            Refusal::Fetch(FetchError { problem: Problem::Busy(wait), .. }) => Some(*wait),
+            _ => None,
+        };
+        self.reasons().filter_map(busy).min()
     }
 }
 
@@ -76,7 +85,18 @@ struct Offer {
     signature: String,
 }
 
-/// Asks all servers at once, each for at most as long as the client's patience lasts.
+/// Whether `this` is the later of two releases. Serials rise with each release; but one that may go back can be that of a
+/// tree that was begun anew, with low serials, so there it is the time of publishing that counts.
+fn is_newer(this: &Release, than: &Release) -> bool {
+    if this.allow_downgrade || than.allow_downgrade {
+        (this.created, this.serial) > (than.created, than.serial)
+    } else {
+        this.serial > than.serial
+    }
+}
+
+/// Asks all servers at once, each for at most as long as the client's patience lasts. A mirror that is behind may be the
+/// quickest: the newest release counts of those that come in the time that others get to answer too.
 pub fn choose(client: &Client, sources: &Sources) -> Result<Chosen, NoServer> {
     let mut waiting: Vec<String> = Vec::new();
     for server in &sources.servers {
@@ -99,7 +119,7 @@ pub fn choose(client: &Client, sources: &Sources) -> Result<Chosen, NoServer> {
 
     let start = Instant::now();
     let mut best: Option<(Offer, Instant)> = None;
-    let mut good = Vec::new();
+    let (mut good, mut behind) = (Vec::new(), Vec::new());
     let mut refused = Vec::new();
     loop {
         let answer = match &best {
@@ -112,10 +132,22 @@ pub fn choose(client: &Client, sources: &Sources) -> Result<Chosen, NoServer> {
         waiting.retain(|w| *w != server);
         match offer {
             Ok(offer) => {
-                good.push(server);
-                // The others have as long again, to be known as fall-backs in their order.
+                // The others have as long again, for a newer one, and to be known as fall-backs in their order.
                 let grace = start.elapsed().max(GRACE);
-                best.get_or_insert_with(|| (offer, Instant::now() + grace));
+                match &mut best {
+                    Some((best, _)) if is_newer(&offer.release, &best.release) => {
+                        *best = offer;
+                        behind.append(&mut good);
+                        good.push(server);
+                    }
+                    Some((best, _)) if is_newer(&best.release, &offer.release) => {
+                        behind.push(server);
+                    }
+                    _ => {
+                        good.push(server);
+                        best.get_or_insert((offer, Instant::now() + grace));
+                    }
+                }
             }
             Err(refusal) => refused.push((server, refusal)),
         }
@@ -124,6 +156,7 @@ pub fn choose(client: &Client, sources: &Sources) -> Result<Chosen, NoServer> {
         None => Err(NoServer(refused)),
         Some((Offer { release, bytes, signature }, _)) => {
             good.append(&mut waiting);
+            good.append(&mut behind);
             Ok(Chosen { servers: good, release, bytes, signature })
         }
     }
@@ -166,5 +199,43 @@ pub(super) fn again_if_published_meanwhile<T, E>(
             fetch()
         }
         done => done,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use gse_protocol::{
+        Serial,
+        release::{ImageFile, IndexFile},
+    };
+
+    use super::*;
+
+    #[test]
+    fn serials_say_what_is_newer_and_times_where_a_release_may_go_back() {
+        let release = |serial, created, allow_downgrade| Release {
+            format: 1,
+            name: "lab".into(),
+            version: "1".into(),
+            serial: Serial(serial),
+            created,
+            allow_downgrade,
+            index: IndexFile::of("images/i".into(), b"packed", b"cbor"),
+            image: ImageFile { path: "images/s".into(), size: 1, installed_size: 1, entries: 1 },
+            kernel: None,
+        };
+        for (older, newer) in [
+            // A clock that was wrong does not count.
+            (release(2, 9, false), release(3, 8, false)),
+            // A tree that was begun anew, and what is published there later.
+            (release(9, 5, false), release(1, 6, true)),
+            (release(1, 6, true), release(2, 7, false)),
+            (release(9, 6, true), release(1, 7, true)),
+            (release(1, 7, true), release(2, 7, true)),
+        ] {
+            assert!(is_newer(&newer, &older) && !is_newer(&older, &newer), "{older:?} {newer:?}");
+            assert!(!is_newer(&newer, &newer));
+        }
     }
 }

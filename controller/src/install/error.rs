@@ -35,7 +35,7 @@ pub enum InstallError {
     },
     /// No place has the bytes that the index promises for a frame.
     #[error(
-        "frame {number} of the image is not what was signed, and fetching it again did not help: \
+        "frame {number} of the image is not what was signed, and no server has it right: \
          the image on the servers is damaged, publish it again"
     )]
     Frame {

@@ -165,7 +165,7 @@ impl Worker<'_, '_> {
     /// The next frame, verified, in `self.packed`. `None`: no frame is left, or the work was stopped.
     fn read(&mut self) -> Result<Option<(usize, PlacedFrame)>, InstallError> {
         let shared = self.shared;
-        let (number, frame, origin) = {
+        let (number, frame) = {
             let mut reader = self.source.lock().unwrap_or_else(PoisonError::into_inner);
             if reader.run.is_empty() {
                 let next = shared.runs.lock().unwrap_or_else(PoisonError::into_inner).next();
@@ -175,16 +175,15 @@ impl Worker<'_, '_> {
             let Some((number, frame)) = next.filter(|_| !shared.chain.is_stopped()) else {
                 return Ok(None);
             };
-            (*number, *frame, reader.image.read_frame(frame, None, &mut self.packed)?)
+            reader.image.read_frame(frame, &mut self.packed)?;
+            (*number, *frame)
         };
         if frame.frame.is(&self.packed) {
             return Ok(Some((number, frame)));
         }
         shared.again.fetch_add(1, Ordering::Relaxed);
         let mut reader = self.source.lock().unwrap_or_else(PoisonError::into_inner);
-        reader.image.read_frame(&frame, Some(origin), &mut self.packed)?;
-        drop(reader);
-        if frame.frame.is(&self.packed) {
+        if reader.image.read_again(&frame, &mut self.packed)? {
             Ok(Some((number, frame)))
         } else {
             Err(InstallError::Frame { number })

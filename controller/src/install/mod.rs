@@ -47,7 +47,7 @@ use place::Places;
 pub use plan::{Amount, Costs, Limits, Mib, Plan};
 use progress::Meter;
 pub use seeds::Seed;
-pub use source::{FileSource, FrameSource, Origin};
+pub use source::{FileSource, FrameSource};
 use threads::{each, on_threads};
 
 /// How many neighbours a thread makes at once.

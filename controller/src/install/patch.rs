@@ -47,7 +47,7 @@ impl<'p> Patch<'p> {
     /// Fetches the table of `file`, which the index `new` lists for the image that `seed` has, and reads it.
     ///
     /// # Errors
-    /// It cannot be fetched, or is not what was signed: then it is not even unpacked.
+    /// It cannot be fetched, or is not what was signed.
     pub fn open(
         file: &'p PatchFile,
         new: &Index,
@@ -58,13 +58,9 @@ impl<'p> Patch<'p> {
         let (mut packed, mut unpacked) = (Vec::new(), Vec::new());
         let mut zstd = decompressor()?;
         for (number, frame) in file.placed_frames().take(file.table as usize).enumerate() {
-            let origin = source.read_frame(&frame, None, &mut packed)?;
-            if !frame.frame.is(&packed) {
-                // Once more from elsewhere.
-                source.read_frame(&frame, Some(origin), &mut packed)?;
-                if !frame.frame.is(&packed) {
-                    return Err(InstallError::Frame { number });
-                }
+            source.read_frame(&frame, &mut packed)?;
+            if !frame.frame.is(&packed) && !source.read_again(&frame, &mut packed)? {
+                return Err(InstallError::Frame { number });
             }
             unpack(&mut zstd, number, &frame, &packed, &mut unpacked)?;
             table.extend_from_slice(&unpacked);

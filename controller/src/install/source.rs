@@ -6,14 +6,10 @@ use gse_protocol::index::PlacedFrame;
 
 use super::SourceError;
 
-/// A place that frames come from, such as one server, as the source numbers them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Origin(pub usize);
-
 /// Gives the packed bytes of frames. They need not be right: whoever asks checks them.
 ///
 /// Frames are asked for in their order, so a source can stream; only a frame whose bytes were wrong is
-/// asked for once more, out of order.
+/// read again, out of order.
 pub trait FrameSource: Send {
     /// Which parts of the file will be read, in order and apart, as far as that is known.
     fn expect(&mut self, runs: Vec<Range<u64>>) {
@@ -32,14 +28,19 @@ pub trait FrameSource: Send {
         Vec::new()
     }
 
-    /// Fills `packed` with exactly the frame's packed bytes and says where they came from. `avoid` is the
-    /// place that gave wrong bytes for this frame before: take another one if there is one.
-    fn read_frame(
+    /// Fills `packed` with exactly the frame's packed bytes.
+    fn read_frame(&mut self, frame: &PlacedFrame, packed: &mut Vec<u8>) -> Result<(), SourceError>;
+
+    /// Reads a frame whose bytes were wrong again, from each place that may have it, until they are right. Whether they
+    /// are.
+    fn read_again(
         &mut self,
         frame: &PlacedFrame,
-        avoid: Option<Origin>,
         packed: &mut Vec<u8>,
-    ) -> Result<Origin, SourceError>;
+    ) -> Result<bool, SourceError> {
+        self.read_frame(frame, packed)?;
+        Ok(frame.frame.is(packed))
+    }
 }
 
 /// An image in a local file: a mounted disk, a USB stick, a test.
@@ -54,14 +55,8 @@ impl FileSource {
 }
 
 impl FrameSource for FileSource {
-    fn read_frame(
-        &mut self,
-        frame: &PlacedFrame,
-        _avoid: Option<Origin>,
-        packed: &mut Vec<u8>,
-    ) -> Result<Origin, SourceError> {
+    fn read_frame(&mut self, frame: &PlacedFrame, packed: &mut Vec<u8>) -> Result<(), SourceError> {
         packed.resize(frame.frame.packed as usize, 0);
-        self.0.read_exact_at(packed, frame.packed_offset)?;
-        Ok(Origin(0))
+        Ok(self.0.read_exact_at(packed, frame.packed_offset)?)
     }
 }

@@ -43,7 +43,6 @@ fn what_does_not_make_the_index_is_passed_over_and_the_whole_is_fetched() {
     for answer in [
         Answer::Status(404),
         Answer::Flip(100),
-        Answer::CutAfter(100),
         Answer::Instead(b"not zstd".to_vec()),
         Answer::Gzip,
     ] {
@@ -62,6 +61,23 @@ fn what_does_not_make_the_index_is_passed_over_and_the_whole_is_fetched() {
     machine.offer(&right, Some(other.since(&machine.first)), None);
     assert_eq!(machine.plan().index, Some(sizes["index"]));
     assert_eq!(machine.asks_for(["delta", "index"]), [true, true]);
+}
+
+#[test]
+fn an_index_that_is_cut_goes_on_where_it_was_and_one_that_came_wrong_is_fetched_again() {
+    for (answer, from) in [(Answer::CutAfter(200), Some(200)), (Answer::Flip(200), None)] {
+        let asked = AtomicUsize::new(0);
+        let machine = Machine::new(EXT4, move |request: &Request| match &*request.path {
+            "index" if asked.fetch_add(1, Ordering::SeqCst) == 0 => answer.clone(),
+            _ => Answer::Right,
+        });
+        assert_eq!(machine.fetch().unwrap(), WAITS);
+        machine.is_in_second();
+        let mut asked = machine.server.requests();
+        asked.retain(|request| request.path == "index");
+        let [first, second] = asked.as_slice() else { panic!("{asked:?}") };
+        assert_eq!((first.from, second.from.filter(|from| *from > 0)), (None, from));
+    }
 }
 
 #[test]

@@ -36,6 +36,22 @@ impl Machine {
 }
 
 #[test]
+fn a_kernel_that_came_wrong_is_fetched_again() {
+    let asked = AtomicUsize::new(0);
+    let machine = Machine::new(EXT4, move |request: &Request| match &*request.path {
+        "kernel" if asked.fetch_add(1, Ordering::SeqCst) == 0 => Answer::Flip(1_000_000),
+        _ => Answer::Right,
+    });
+    machine.add_boot();
+    machine.publish_with_kernel(2, 2_000_000);
+    assert_eq!(machine.fetch().unwrap(), WAITS);
+    machine.inside(3, |top| {
+        let found = fs::read(top.join("gse/vmlinuz-2")).unwrap();
+        assert!(found == tree::noise(1002, 2_000_000));
+    });
+}
+
+#[test]
 fn a_release_waits_with_the_kernel_that_it_brings_or_not_at_all() {
     let broken = Arc::new(AtomicBool::new(true));
     let breaks = Arc::clone(&broken);

@@ -43,6 +43,8 @@ use gse_controller::{
 use gse_protocol::{
     Serial, Sha256,
     config::{self, drives::Filesystem},
+    index::Frame,
+    patch::PatchFile,
     release::{Kernel, WholeFile},
     sign::Kind,
 };

@@ -171,6 +171,44 @@ fn a_fetch_that_breaks_leaves_nothing_that_counts_and_is_done_again() {
     assert_eq!(before, machine.bytes(1));
 }
 
+/// A machine that does not like to wait for busy servers, and a server that is busy once, for longer than that, when it is
+/// asked for this; the file is gone afterwards if `then` says so.
+fn busy_once(asked_for: fn(&Request) -> bool, then: Answer) -> Machine {
+    let asked = AtomicUsize::new(0);
+    let machine = Machine::new(EXT4, move |request: &Request| match asked_for(request) {
+        true if asked.fetch_add(1, Ordering::SeqCst) == 0 => Answer::Busy(31),
+        true => then.clone(),
+        false => Answer::Right,
+    });
+    machine.configure("[update]\nwhen_busy = \"boot\"\n");
+    machine
+}
+
+#[test]
+fn once_a_slot_is_given_up_a_busy_server_is_waited_for() {
+    let content = |request: &Request| request.path == "image" && request.last != Some(0);
+    let machine = busy_once(content, Answer::Right);
+    assert_eq!(machine.fetch().unwrap(), WAITS);
+    machine.is_in_second();
+}
+
+#[test]
+fn patches_that_a_server_is_too_busy_for_are_waited_for_too() {
+    let patch = |request: &Request| request.path == "from-1.patch";
+    let machine = busy_once(patch, Answer::Status(404));
+    let mut image = machine.pack(2);
+    let index = Sha256::of(&machine.first.index.to_cbor().unwrap());
+    let table = Frame { packed: 1000, unpacked: 1000, sha256: index };
+    let version = machine.first.index.version.clone();
+    image.index.patches = vec![PatchFile { version, index, table: 1, frames: vec![table] }];
+    machine.server.put("from-1.patch", &[0; 1000]);
+    machine.offer(&image, None, None);
+    assert_eq!(machine.fetch().unwrap(), WAITS);
+    machine.is_in_second();
+    let asked = machine.server.requests().into_iter().filter(patch).count();
+    assert_eq!(asked, 2, "it was not asked again when it had time");
+}
+
 #[test]
 fn a_server_that_is_busy_or_has_no_image_costs_no_slot() {
     for (answer, expected) in [(Answer::Busy(3000), "busy"), (Answer::Status(404), "404")] {
@@ -184,6 +222,17 @@ fn a_server_that_is_busy_or_has_no_image_costs_no_slot() {
         assert!(error.contains(expected), "{error}");
         assert_eq!(before, machine.bytes(2));
     }
+    // It has not even time for the release.
+    let busy = Machine::new(EXT4, |_: &Request| Answer::Busy(3000));
+    let before = busy.bytes(2);
+    let error = busy.fetch().unwrap_err();
+    assert!(error.contains("busy, and asks to come back in 3000 s"), "{error}");
+    assert_eq!(before, busy.bytes(2));
+    let busy = Machine::new(EXT4, |request: &Request| match request.number {
+        0 => Answer::Busy(1),
+        _ => Answer::Right,
+    });
+    assert_eq!(busy.fetch().unwrap(), WAITS);
     let started = std::time::Instant::now();
     let busy = Machine::new(EXT4, |request: &Request| {
         if request.path == "index" && request.number < 8 { Answer::Busy(1) } else { Answer::Right }

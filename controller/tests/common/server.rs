@@ -10,6 +10,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 /// What a server does with one request.
@@ -23,6 +24,8 @@ pub enum Answer {
     HangAfter(usize),
     /// So many bytes of the body, and then the connection is cut.
     CutAfter(usize),
+    /// What was asked for, in pieces of so many bytes, each after so many milliseconds.
+    Slowly(usize, u64),
     /// An error.
     Status(u16),
     /// Too much to do, for so many seconds.
@@ -41,6 +44,8 @@ pub enum Answer {
     Gzip,
     /// The file with a bit flipped at this offset.
     Flip(usize),
+    /// The same, of which so many bytes come before the connection is cut.
+    FlipAndCut(usize, usize),
     /// Another file instead.
     Instead(Vec<u8>),
     /// A redirect.
@@ -208,7 +213,7 @@ impl Shared {
                     continue;
                 }
             };
-            if let Answer::Flip(at) = answer {
+            if let Answer::Flip(at) | Answer::FlipAndCut(at, _) = answer {
                 file[at] ^= 0x10;
             }
             let from = match answer {
@@ -256,7 +261,9 @@ impl Shared {
                     format!("HTTP/1.1 302 Found\r\nLocation: {to}\r\nContent-Length: 0\r\n\r\n")
                         .as_bytes(),
                 )?,
-                Answer::HangAfter(bytes) | Answer::CutAfter(bytes) => {
+                Answer::HangAfter(bytes)
+                | Answer::CutAfter(bytes)
+                | Answer::FlipAndCut(_, bytes) => {
                     write.write_all(head.as_bytes())?;
                     write.write_all(&body[..body.len().min(*bytes)])?;
                     write.flush()?;
@@ -264,6 +271,14 @@ impl Shared {
                         Answer::HangAfter(_) => wait_for_end(&mut read),
                         _ => Ok(()),
                     };
+                }
+                Answer::Slowly(bytes, pause) => {
+                    write.write_all(head.as_bytes())?;
+                    for piece in body.chunks(*bytes) {
+                        thread::sleep(Duration::from_millis(*pause));
+                        write.write_all(piece)?;
+                        write.flush()?;
+                    }
                 }
                 _ => {
                     write.write_all(head.as_bytes())?;

@@ -1,7 +1,7 @@
 //! Kernels on real filesystems for BOOTFS: what was written is there after the filesystem was away. That of an EFI
 //! partition is in the test of a whole machine, because not every kernel that runs these tests has it.
 
-use std::{fs, io::Write as _, path::Path};
+use std::{fs, path::Path};
 
 use gse_controller::{
     bootfs::{BootFs, State},
@@ -66,9 +66,9 @@ fn a_kernel_is_installed_and_confirmed() {
     ] {
         let disk = Disk::new(kind, file, text);
         disk.with("quiet", |boot, _| {
-            boot.store(2, [&files[0], &files[1]], &|file, out| {
+            boot.store(2, [&files[0], &files[1]], &|file, write| {
                 let bytes = if file.path == "kernel" { &kernel } else { &initramfs };
-                Ok(out.write_all(bytes)?)
+                Ok(write(&mut bytes.as_slice())?)
             })
             .unwrap();
             boot.try_next(2).unwrap();

@@ -167,6 +167,64 @@ fn a_bit_that_flipped_once_on_the_way_is_fetched_again_from_the_only_server() {
 }
 
 #[test]
+fn who_completes_the_bytes_of_a_liar_is_not_taken_for_one() {
+    let (_folder, original, image) = tree_and_image();
+    let liar = Server::new(&[("file", &image.tar_zst)], |r: &Request| match r.number {
+        0 => Answer::FlipAndCut(100, 10_000),
+        _ => Answer::Flip(100),
+    });
+    let honest = Server::honest(&[("file", &image.tar_zst)]);
+    let (report, target) = install_from(&image, &[&liar, &honest]).unwrap();
+    assert_eq!(report.fetched_again, 1);
+    tree::assert_same(&original, target.path());
+}
+
+#[test]
+fn one_server_of_three_that_has_a_frame_right_is_enough_wherever_it_stands() {
+    let (_folder, original, image) = tree_and_image();
+    for good in 0..3 {
+        let servers = [0, 1, 2].map(|number| {
+            Server::new(&[("file", &image.tar_zst)], move |_| match number {
+                _ if number == good => Answer::Right,
+                0 => Answer::Flip(100),
+                _ => Answer::Flip(200),
+            })
+        });
+        let (_, target) = install_from(&image, &servers.each_ref()).unwrap();
+        tree::assert_same(&original, target.path());
+    }
+}
+
+#[test]
+fn a_whole_file_is_read_again_from_each_server_until_it_is_right() {
+    let file = tree::noise(10, 100_000);
+    let lying = || Server::new(&[("file", &file)], |_| Answer::Flip(70_000));
+    let (first, without, third) = (lying(), Server::honest(&[]), lying());
+    let last = Server::new(&[("file", &file)], |_| Answer::CutAfter(60_000));
+    let read = |servers: &[&Server]| {
+        let urls: Vec<String> = servers.iter().map(|s| s.url()).collect();
+        let mut image = RemoteImage::new(client(), &urls, "file", 100_000, QUICK, |_| {});
+        let mut bytes = Vec::new();
+        let right = image.whole(&mut |from| {
+            bytes.clear();
+            from.read_to_end(&mut bytes)?;
+            Ok(bytes == file)
+        });
+        right.map_err(|e| e.to_string())
+    };
+    assert_eq!(read(&[&first, &without, &third, &last]), Ok(true));
+    let asked = [&first, &without, &third, &last].map(|server| server.requests().len());
+    assert_eq!(asked, [1, 1, 1, 2]);
+    assert_eq!(read(&[&first, &without, &third]), Ok(false));
+    assert!(read(&[&without]).unwrap_err().contains("HTTP status 404"));
+    // What is wrong with the place that it is written to is not the servers' fault.
+    let urls = [last.url()];
+    let mut image = RemoteImage::new(client(), &urls, "file", 100_000, QUICK, |_| {});
+    let full = image.whole(&mut |_| Err(std::io::ErrorKind::StorageFull.into())).unwrap_err();
+    assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
+}
+
+#[test]
 fn a_bit_that_is_flipped_on_all_servers_is_refused() {
     let (_folder, _, image) = tree_and_image();
     let middle = image.tar_zst.len() / 2;
@@ -274,6 +332,89 @@ fn a_server_that_is_busy_is_left_in_peace_for_as_long_as_it_says() {
     let server = busy(3600);
     let error = update_from(&image, &[10], &[&server], QUICK).unwrap_err();
     assert!(error.contains("busy, and asks to come back in 3600 s"), "{error}");
+}
+
+#[test]
+fn servers_that_say_slowly_that_they_are_busy_are_not_asked_for_ever() {
+    let file = tree::noise(12, 1000);
+    // When one has said so, the other's time is over.
+    let slow = || {
+        Server::new(&[("file", &file)], |request: &Request| {
+            thread::sleep(Duration::from_millis(1100));
+            if request.number < 4 { Answer::Busy(1) } else { Answer::Right }
+        })
+    };
+    let (first, second) = (slow(), slow());
+    let urls = [first.url(), second.url()];
+    let retry = Retry { busy: Duration::from_secs(2), ..QUICK };
+    let mut image = RemoteImage::new(client(), &urls, "file", 1000, retry, |_| {});
+    let error = image.read_to_end(&mut Vec::new()).unwrap_err().to_string();
+    assert!(error.contains("busy, and asks to come back in 1 s"), "{error}");
+}
+
+/// Leaves a server that gives less than a mebibyte in a tenth of a second of waiting, if there is another one.
+fn brisk() -> Client {
+    let window = Duration::from_millis(100);
+    let patience = Patience { window, window_bytes: 1, ..Patience::default() };
+    Client::new(None, patience).unwrap()
+}
+
+#[test]
+fn a_server_that_falls_behind_is_left_while_another_is_free_and_kept_where_there_is_none() {
+    let file = tree::noise(13, 300_000);
+    let slow = || Server::new(&[("file", &file)], |_| Answer::Slowly(10_000, 20));
+    let (first, second) = (slow(), Server::honest(&[("file", &file)]));
+    let (bytes, switches) = read(brisk(), &[&first, &second], file.len());
+    assert!(bytes.unwrap() == file);
+    let [(at, next)] = switches.as_slice() else { panic!("{switches:?}") };
+    assert!((1..300_000).contains(at) && *next == second.url(), "{switches:?}");
+    // The only one may take its time; of two that do, each is left once.
+    let (bytes, switches) = read(brisk(), &[&first], file.len());
+    assert!(bytes.unwrap() == file && switches.is_empty(), "{switches:?}");
+    let (bytes, switches) = read(brisk(), &[&first, &slow()], file.len());
+    assert!(bytes.unwrap() == file && switches.len() == 1, "{switches:?}");
+}
+
+#[test]
+fn a_server_that_is_slow_to_answer_for_each_range_is_left_too() {
+    let (_folder, _, image) = tree_and_image();
+    let slow = Server::new(&[("file", &image.tar_zst)], |_| Answer::Slowly(1 << 20, 60));
+    let good = Server::honest(&[("file", &image.tar_zst)]);
+    let (urls, size) = ([slow.url(), good.url()], image.index.packed_size());
+    let frames: Vec<_> = image.index.placed_frames().step_by(2).collect();
+    let range = |frame: &PlacedFrame| {
+        frame.packed_offset..frame.packed_offset + u64::from(frame.frame.packed)
+    };
+    let mut source = RemoteImage::new(brisk(), &urls, "file", size, QUICK, |_| {});
+    source.expect(frames.iter().map(range).collect());
+    for frame in &frames {
+        let mut packed = Vec::new();
+        source.read_frame(frame, &mut packed).unwrap();
+        assert!(frame.frame.is(&packed));
+    }
+    // Two of them take longer than a tenth of a second.
+    let asked = [&slow, &good].map(|server| server.requests().len());
+    assert!(frames.len() > 10 && (1..=2).contains(&asked[0]), "{asked:?}");
+}
+
+#[test]
+fn the_first_server_is_gone_back_to_once_it_is_not_busy_any_more() {
+    let file = tree::noise(14, 300_000);
+    let first = Server::new(&[("file", &file)], |request: &Request| match request.number {
+        0 => Answer::Busy(1),
+        _ => Answer::Right,
+    });
+    // Takes a second and a half.
+    let second = Server::new(&[("file", &file)], |_| Answer::Slowly(10_000, 50));
+    let urls = [first.url(), second.url()];
+    let retry = Retry { back: Duration::ZERO, ..QUICK };
+    let mut image = RemoteImage::new(client(), &urls, "file", 300_000, retry, |_| {});
+    let mut bytes = Vec::new();
+    image.read_to_end(&mut bytes).unwrap();
+    assert!(bytes == file);
+    let asked = first.requests();
+    let [_, again] = asked.as_slice() else { panic!("{asked:?}") };
+    assert!(again.from.is_some_and(|from| from > 0), "{asked:?}");
 }
 
 proptest! {

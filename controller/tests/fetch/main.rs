@@ -33,7 +33,10 @@ use gse_controller::{
         Client, ConfigError, FetchError, Patience, Problem, RemoteImage, Retry, choose,
         newer_config,
     },
-    install::{FrameSources, InstallError, Limits, LocalTree, Plan, Report, Seed, install, make},
+    install::{
+        FrameSource as _, FrameSources, InstallError, Limits, LocalTree, Plan, Report, Seed,
+        install, make,
+    },
     log::Log,
 };
 use gse_protocol::{
@@ -42,6 +45,7 @@ use gse_protocol::{
         Bundle, Introduction, Sources,
         bundle::{self, Files},
     },
+    index::PlacedFrame,
     release::{ImageFile, IndexFile},
     sign::Kind,
 };

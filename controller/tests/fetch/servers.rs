@@ -48,6 +48,34 @@ fn the_first_that_answers_well_is_taken_and_the_rest_kept_but_for_the_bad() {
 }
 
 #[test]
+fn the_newest_release_is_taken_though_a_mirror_that_is_behind_is_quicker() {
+    let signer = Signer::new();
+    // The second one answers a little later than the first. It has as long for that as the first took.
+    let (took, later) = (Duration::from_secs(2), Duration::from_millis(50));
+    let (sender, told) = mpsc::channel();
+    let (sender, told) = (Mutex::new(sender), Mutex::new(told));
+    let behind = publishing(&signer, 2, move |r: &Request| {
+        if r.path == "latest.toml" {
+            thread::sleep(took);
+            sender.lock().unwrap().send(()).unwrap();
+        }
+        Answer::Right
+    });
+    let newest = publishing(&signer, 3, move |r: &Request| {
+        if r.path == "latest.toml" {
+            told.lock().unwrap().recv().unwrap();
+            thread::sleep(later);
+        }
+        Answer::Right
+    });
+    let hanging = publishing(&signer, 3, |_| Answer::Hang);
+    let all = [behind.url(), hanging.url(), newest.url()];
+    let chosen = choose(&client(), &sources(&signer, &all)).unwrap();
+    assert_eq!(chosen.release.serial, Serial(3));
+    assert_eq!(chosen.servers, [newest.url(), hanging.url(), behind.url()]);
+}
+
+#[test]
 fn where_no_server_is_any_good_each_is_named_with_what_is_wrong() {
     let signer = Signer::new();
     let hanging = publishing(&signer, 3, |_| Answer::Hang);

@@ -106,7 +106,7 @@ fn a_machine_in_rescue_reboots_by_itself() {
     lab.stop_server();
     let disk = lab.blank_disk(&dir.path().join("disk.img")).unwrap();
     let machine = lab.machine().disk(disk).reboots().start().unwrap();
-    machine.rescues(&["Without a key press it reboots in 2 s."]);
+    machine.rescues(&["Without a key press it reboots in 2 s"]);
     // And once the server is there, nobody has to touch the machine.
     lab.start_server().unwrap();
     machine.shows(&["Linux version", &banner("1")]);
