@@ -1,5 +1,7 @@
 //! The planner, on disks in memory.
 
+use std::path::Path;
+
 use gse_controller::disk::{
     layout::Run,
     plan::{ALIGNMENT, Base, DriveError, NewPartition, PartitionPlan, Step, Warning, plan},
@@ -236,7 +238,15 @@ fn zero_one_and_many_disks_are_three_answers() {
         ("", vec![], Err(&["no disk", "driver"])),
         ("", vec![a], Ok("sda")),
         ("", vec![a, stick], Ok("sda")),
-        ("", vec![stick], Err(&["/dev/sdc", "removable disks have to be named"])),
+        (
+            "",
+            vec![stick],
+            Err(&[
+                "/dev/sdc",
+                "removable disks have to be named",
+                "match.path = \"/dev/disk/by-id/virtio-SN-sdc\" below [[disk]]",
+            ]),
+        ),
         ("serial = 'SN-sdc'", vec![a, stick], Ok("sdc")),
         (
             "",
@@ -279,6 +289,50 @@ fn zero_one_and_many_disks_are_three_answers() {
                 for word in words {
                     assert!(error.contains(word), "{word:?} is not in: {error}");
                 }
+            }
+            (plan, _) => panic!("{matches}: {plan:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_disk_on_usb_is_taken_where_it_is_named_or_ours_already() {
+    let on_usb = |mut disk: BlockDevice| {
+        disk.usb = true;
+        disk.ids = vec![format!("usb-Case_{}", disk.name)];
+        disk
+    };
+    let internal = disk("sda", 20 * GIB);
+    let own = gpt_disk("sdb", 20 * GIB, &[("gse-slot-1", 1, 2048)]);
+    let blank = on_usb(disk("sdc", 20 * GIB));
+    let installed = on_usb(gpt_disk("sdd", 20 * GIB, &[("gse-slot-1", 1, 2048)]));
+    let mut labelled_disk = on_usb(gpt_disk("sde", 20 * GIB, &[("theirs", 1, 2048)]));
+    labelled_disk.partitions[0].content = labelled("ext4", "SYSFS");
+    let mut nameless = on_usb(disk("sdf", 20 * GIB));
+    nameless.ids.clear();
+    for (matches, disks, wanted) in [
+        ("", vec![&internal, &blank], Ok("/dev/sda")),
+        ("serial = 'SN-sdc'", vec![&internal, &blank], Ok("/dev/sdc")),
+        ("min_size = '10G'", vec![&blank], Ok("/dev/sdc")),
+        (
+            "",
+            vec![&blank],
+            Err("write match.path = \"/dev/disk/by-id/usb-Case_sdc\" below [[disk]]"),
+        ),
+        ("", vec![&nameless], Err("has to be named where nothing of ours is on it yet")),
+        ("", vec![&nameless], Err("write match.serial = \"SN-sdf\" below [[disk]]")),
+        // A machine that was installed there on purpose, beside a disk with nothing on it.
+        ("", vec![&installed], Ok("/dev/sdd")),
+        ("", vec![&internal, &installed, &blank], Ok("/dev/sdd")),
+        ("", vec![&labelled_disk], Ok("/dev/sde")),
+        // Another machine's disk, brought along.
+        ("", vec![&own, &installed], Ok("/dev/sdb")),
+    ] {
+        let disks: Vec<_> = disks.into_iter().cloned().collect();
+        match (plan_one(&drives_toml(matches, &BOTH[1..2]), &disks), wanted) {
+            (Ok(plan), Ok(path)) => assert_eq!(plan.disk, Path::new(path), "{matches}"),
+            (Err(error), Err(words)) => {
+                assert!(error.to_string().contains(words), "{words:?} is not in: {error}");
             }
             (plan, _) => panic!("{matches}: {plan:?}"),
         }
