@@ -124,6 +124,12 @@ fn choose_one<'d>(entry: &Disk, disks: &'d [BlockDevice]) -> Result<&'d BlockDev
     }
 }
 
+/// Whether the machine has a disk to be installed on. What somebody may have brought along is none, unless an entry means it.
+pub fn has_disk(drives: &Drives, disks: &[BlockDevice]) -> bool {
+    let means = |entry: &Disk, disk| misfit(&entry.matches, disk).is_none();
+    disks.iter().any(|disk| !disk.is_portable() || drives.disk.iter().any(|e| means(e, disk)))
+}
+
 fn has_any(roles: &[Role], disk: &BlockDevice) -> bool {
     roles.iter().any(|role| named(disk, *role).next().is_some())
 }

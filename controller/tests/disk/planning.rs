@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use gse_controller::disk::{
+    choose::has_disk,
     layout::Run,
     plan::{ALIGNMENT, Base, DriveError, NewPartition, PartitionPlan, Step, Warning, plan},
     probe::{BlockDevice, Gpt, Holds, Partition},
@@ -337,6 +338,30 @@ fn a_disk_on_usb_is_taken_where_it_is_named_or_ours_already() {
             (plan, _) => panic!("{matches}: {plan:?}"),
         }
     }
+}
+
+#[test]
+fn what_was_brought_along_is_no_disk_of_the_machine_unless_it_is_meant() {
+    let internal = disk("sda", 20 * GIB);
+    let (mut stick, mut case) = (disk("sdb", 16 * GIB), disk("sdc", 16 * GIB));
+    (stick.removable, case.usb) = (true, true);
+    let mut installed = gpt_disk("sdd", 20 * GIB, &[("gse-slot-1", 1, 2048)]);
+    installed.usb = true;
+    for (matches, disks, wanted) in [
+        ("", vec![], false),
+        ("", vec![&stick, &case], false),
+        ("", vec![&stick, &internal], true),
+        ("", vec![&installed], true),
+        ("serial = 'SN-sdb'", vec![&stick], true),
+        ("serial = 'SN-sdb'", vec![&case], false),
+        // One that does not fit may still be what somebody forgot to name.
+        ("serial = 'SN-sdb'", vec![&internal], true),
+    ] {
+        let disks: Vec<_> = disks.into_iter().cloned().collect();
+        let drives = drives(&drives_toml(matches, &BOTH[1..2]));
+        assert_eq!(has_disk(&drives, &disks), wanted, "{matches} {disks:?}");
+    }
+    assert!(!has_disk(&drives(""), &[stick]));
 }
 
 #[test]
