@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use gse_controller::disk::{
+    awaited::all_there,
     choose::has_disk,
     layout::Run,
     plan::{ALIGNMENT, Base, DriveError, NewPartition, PartitionPlan, Step, Warning, plan},
@@ -362,6 +363,42 @@ fn what_was_brought_along_is_no_disk_of_the_machine_unless_it_is_meant() {
         assert_eq!(has_disk(&drives, &disks), wanted, "{matches} {disks:?}");
     }
     assert!(!has_disk(&drives(""), &[stick]));
+}
+
+#[test]
+fn a_disk_with_nothing_of_ours_is_the_one_only_when_nothing_appears_any_more() {
+    let blank = disk("sda", 20 * GIB);
+    let mut foreign = disk("sdb", 20 * GIB);
+    foreign.holds = Holds::Filesystem(fs_info("ntfs", "Data"));
+    let own = gpt_disk("sdc", 20 * GIB, &[("gse-slot-1", 1, 2048)]);
+    let mut unknown = own.clone();
+    unknown.partitions[0].path = None;
+    // The disks, and whether the wait is over before and after they have settled.
+    for (disks, wanted) in [
+        (vec![], [false, false]),
+        (vec![&blank], [false, true]),
+        (vec![&foreign], [false, true]),
+        (vec![&blank, &foreign], [false, true]),
+        // Here it is: nothing else is waited for.
+        (vec![&own], [true, true]),
+        (vec![&blank, &own], [true, true]),
+        // Its partitions are yet to come.
+        (vec![&unknown], [false, false]),
+    ] {
+        let disks: Vec<_> = disks.into_iter().cloned().collect();
+        let drives = drives(&drives_toml("", &BOTH[1..2]));
+        let there = [false, true].map(|settled| all_there(&drives, &disks, settled));
+        assert_eq!(there, wanted, "{disks:?}");
+    }
+    // A second [[disk]] with nothing on it yet is a new one as well.
+    let two = drives_toml("serial = 'SN-sdc'", &BOTH[1..2])
+        + &drives_toml("serial = 'SN-sda'", &BOTH[3..]);
+    let both = [own, blank];
+    let there = [false, true].map(|settled| all_there(&drives(&two), &both, settled));
+    assert_eq!(there, [false, true]);
+    // The machine's own disk has no room for what was added to the configuration: that will not change.
+    let full = gpt_disk("sda", 3 * GIB, &[("gse-slot-1", 1, 2048)]);
+    assert!(all_there(&drives(&drives_toml("", &BOTH[1..3])), &[full], false));
 }
 
 #[test]
