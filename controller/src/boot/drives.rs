@@ -12,13 +12,13 @@ use super::{DEV, Disks, Host, Machine, SYS, online};
 use crate::{
     boot_log, config,
     disk::{
-        choose::ChoiceError,
+        awaited,
         content::FsInfo,
         fsck::{self, FsckOutcome},
         gpt,
         mkfs::{self, Spec},
         mount::{self, Access, MountError},
-        plan::{self, DriveError, PartitionPlan},
+        plan::{self, PartitionPlan},
         probe::{self, BlockDevice},
         slots::{self, Found, Label, Place},
         wipeable::Wipeable,
@@ -40,7 +40,7 @@ impl Machine {
             if !self.hotplug.coldplugged() {
                 return None;
             }
-            self.devices().ok().filter(|devices| all_there(config, devices))
+            self.devices().ok().filter(|devices| self.all_there(config, devices))
         });
         match settled {
             Some(devices) => found(config, devices),
@@ -52,6 +52,10 @@ impl Machine {
     /// Looks at the disks again.
     pub(super) fn probe(&self, config: &Bundle) -> Result<Disks> {
         found(config, self.devices()?)
+    }
+
+    fn all_there(&self, config: &Bundle, devices: &[BlockDevice]) -> bool {
+        awaited::all_there(&config.drives, devices, self.hotplug.settled())
     }
 
     fn devices(&self) -> Result<Vec<BlockDevice>> {
@@ -76,7 +80,7 @@ impl Machine {
         // that is done again only where something is to be waited for, or written.
         let complete = plan::plan(&config.drives, &before.devices)
             .is_ok_and(|plans| plans.iter().all(|plan| plan.steps.is_empty()));
-        let disks = if complete && all_there(config, &before.devices) {
+        let disks = if complete && self.all_there(config, &before.devices) {
             found(config, before.devices.clone())?
         } else {
             self.wait_for_disks(config)?
@@ -261,18 +265,4 @@ pub(super) fn found(config: &Bundle, devices: Vec<BlockDevice>) -> Result<Disks>
     };
     let found = slots::find(&devices, &configured)?;
     Ok(Disks { devices, found })
-}
-
-/// Whether the disks that the configuration names are there, with their partitions.
-fn all_there(config: &Bundle, devices: &[BlockDevice]) -> bool {
-    let all = match plan::plan(&config.drives, devices) {
-        Ok(plans) => plans.iter().flat_map(|p| &p.present).all(|p| p.device.is_some()),
-        Err(e) => !may_still_come(&e),
-    };
-    all && !(config.drives.disk.is_empty() && devices.is_empty())
-}
-
-/// Whether waiting may help: a disk may still appear, but one that does not suit will not change.
-fn may_still_come(error: &DriveError) -> bool {
-    matches!(error, DriveError::Choice(ChoiceError::NoDisks | ChoiceError::NoneFits { .. }))
 }

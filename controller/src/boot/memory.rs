@@ -21,7 +21,10 @@ use super::{
 };
 use crate::{
     console::{self, Input},
-    disk::choose::ChoiceError,
+    disk::{
+        choose::{self, ChoiceError},
+        plan,
+    },
     mount::{self, MountFlags, READY},
     report::BootReport,
     switch_root::check_init,
@@ -54,7 +57,7 @@ impl Choice {
         server: Option<&Server>,
     ) -> Result<Self> {
         let policy = &config.boot.memory;
-        let no_disk = disks.devices.is_empty();
+        let no_disk = !disks.has_labels() && !choose::has_disk(&config.drives, &disks.devices);
         let must = machine.cmdline.flag("gse.diskless")
             || policy.run == RunFromMemory::Always
             || no_disk && policy.run != RunFromMemory::Never;
@@ -63,8 +66,9 @@ impl Choice {
             return Ok(Self(None));
         }
         if no_disk {
-            // It may be one whose driver is missing.
-            machine.log.warn(ChoiceError::NoDisks);
+            // It may be one whose driver is missing, or one that has to be named.
+            let none = plan::plan(&config.drives, &disks.devices).err();
+            machine.log.warn(none.unwrap_or(ChoiceError::NoDisks.into()));
         }
         let prepared = prepare(machine, config, server);
         if must {

@@ -10,6 +10,7 @@ use gse_protocol::config::{
 use super::{
     Bytes,
     probe::{BlockDevice, Partition},
+    slots,
 };
 
 /// Why it is not certain which disk is meant.
@@ -90,7 +91,13 @@ fn choose_one<'d>(entry: &Disk, disks: &'d [BlockDevice]) -> Result<&'d BlockDev
         return Err(ChoiceError::NoDisks);
     }
     let wanted = || describe(&entry.matches);
-    let fitting: Vec<_> = disks.iter().filter(|d| misfit(&entry.matches, d).is_none()).collect();
+    let mut fitting: Vec<_> =
+        disks.iter().filter(|d| misfit(&entry.matches, d).is_none()).collect();
+    // A system that somebody brought along is not to stop a machine that has one.
+    let own = |disk: &&BlockDevice| !disk.usb && slots::has_ours(disk);
+    if is_unnamed(&entry.matches) && fitting.iter().any(own) {
+        fitting.retain(|disk| !disk.usb);
+    }
     let roles: Vec<Role> = entry.partition.iter().map(|p| p.label).collect();
     match fitting.as_slice() {
         [] => Err(ChoiceError::NoneFits {
@@ -115,6 +122,12 @@ fn choose_one<'d>(entry: &Disk, disks: &'d [BlockDevice]) -> Result<&'d BlockDev
             }
         }
     }
+}
+
+/// Whether the machine has a disk to be installed on. What somebody may have brought along is none, unless an entry means it.
+pub fn has_disk(drives: &Drives, disks: &[BlockDevice]) -> bool {
+    let means = |entry: &Disk, disk| misfit(&entry.matches, disk).is_none();
+    disks.iter().any(|disk| !disk.is_portable() || drives.disk.iter().any(|e| means(e, disk)))
 }
 
 fn has_any(roles: &[Role], disk: &BlockDevice) -> bool {
@@ -148,8 +161,15 @@ fn misfit(wanted: &Match, disk: &BlockDevice) -> Option<String> {
             None => Some(format!("it has no {what}")),
         }
     };
-    if *wanted == Match::default() && disk.removable {
-        return Some("removable disks have to be named".to_owned());
+    if is_unnamed(wanted) {
+        let why = match disk {
+            BlockDevice { removable: true, .. } => "removable disks have to be named",
+            BlockDevice { usb: true, .. } if !slots::has_ours(disk) => {
+                "a disk on USB may be anybody's, and has to be named where nothing of ours is on it yet"
+            }
+            _ => return None,
+        };
+        return Some(format!("{why}: if it is the one, write {} below [[disk]]", name(disk)));
     }
     let is_path = |pattern: &String| match pattern.strip_prefix("/dev/disk/by-id/") {
         Some(pattern) => disk.ids.iter().any(|id| wild(pattern, id)),
@@ -173,6 +193,20 @@ fn misfit(wanted: &Match, disk: &BlockDevice) -> Option<String> {
             let most = wanted.max_size.filter(|most| disk.size > most.0)?;
             Some(format!("larger than {}", Bytes(most.0)))
         })
+}
+
+/// Whether an entry is content with whatever disk the machine has.
+fn is_unnamed(wanted: &Match) -> bool {
+    *wanted == Match::default()
+}
+
+/// The line of `drives.toml` that means this disk.
+fn name(disk: &BlockDevice) -> String {
+    match (disk.ids.first(), &disk.serial) {
+        (Some(id), _) => format!("match.path = \"/dev/disk/by-id/{id}\""),
+        (None, Some(serial)) => format!("match.serial = \"{serial}\""),
+        (None, None) => format!("match.path = \"{}\"", disk.path.display()),
+    }
 }
 
 fn describe(wanted: &Match) -> String {

@@ -4,7 +4,10 @@
 //! <https://github.com/systemd/systemd/tree/v257/rules.d>. Names of SCSI disks by page 83 (`scsi-…`) are left
 //! out: such disks have a `wwn-…` too.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use super::probe::{clean, model, serial, text};
 
@@ -58,10 +61,16 @@ fn ata_model(page: &[u8]) -> Option<String> {
     clean(&String::from_utf8_lossy(&bytes))
 }
 
+/// What a disk on USB hangs on: the folder in sysfs of the USB device. `device` is that of the disk's own device.
+pub(super) fn usb_device(device: &Path) -> Option<PathBuf> {
+    let folder = fs::canonicalize(device).ok()?;
+    folder.ancestors().find(|folder| folder.join("idVendor").exists()).map(Path::to_owned)
+}
+
 /// `TARGET:LUN` of a disk on USB.
 fn usb_address(device: &Path) -> Option<String> {
+    usb_device(device)?;
     let folder = fs::canonicalize(device).ok()?;
-    folder.ancestors().find(|folder| folder.join("idVendor").exists())?;
     let address = folder.file_name()?.to_str()?;
     let mut parts = address.split(':').skip(2);
     Some(format!("{}:{}", parts.next()?, parts.next()?))
@@ -119,6 +128,7 @@ mod tests {
             ("sdc", vec![]),
         ] {
             assert_eq!(names(&block.join(name), name), wanted, "{name}");
+            assert_eq!(usb_device(&block.join(name).join("device")).is_some(), name == "sdb");
         }
     }
 }

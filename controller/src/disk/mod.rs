@@ -4,6 +4,7 @@
 //! [`fsck`] make filesystems and mend them; [`slots`] finds the systems of a machine, and [`records`]
 //! is what each of them knows of itself.
 
+pub mod awaited;
 pub mod choose;
 pub mod content;
 pub mod fallback;

@@ -31,6 +31,8 @@ pub struct BlockDevice {
     pub physical_sector: u64,
     /// Whether the medium can be taken out, as of USB sticks and card readers.
     pub removable: bool,
+    /// Whether it hangs on USB, as do disks in a case of their own, which do not call themselves removable.
+    pub usb: bool,
     /// Whether it refuses to be written.
     pub read_only: bool,
     /// The drive's serial number.
@@ -128,6 +130,11 @@ pub struct ListError {
 }
 
 impl BlockDevice {
+    /// Whether it may be one that somebody brought along, rather than the machine's own.
+    pub fn is_portable(&self) -> bool {
+        self.removable || self.usb
+    }
+
     /// The name of a partition's device node: `sda1`, but `nvme0n1p1`.
     pub fn partition_path(&self, number: u32) -> PathBuf {
         let p = if self.name.ends_with(|c: char| c.is_ascii_digit()) { "p" } else { "" };
@@ -188,6 +195,7 @@ fn block_device(sys: &Path, dev: &Path, name: &str) -> Option<BlockDevice> {
         logical_sector,
         physical_sector: number(&sys.join("queue/physical_block_size")).unwrap_or(logical_sector),
         removable: number(&sys.join("removable")) == Some(1),
+        usb: ids::usb_device(&sys.join("device")).is_some(),
         read_only: number(&sys.join("ro")) == Some(1),
         serial: serial(sys),
         model: model(sys),
@@ -308,11 +316,7 @@ pub(super) fn serial(sys: &Path) -> Option<String> {
     text(&sys.join("serial"))
         .or_else(|| text(&sys.join("device/serial")))
         .or_else(|| vpd_page(&fs::read(sys.join("device/vpd_pg80")).ok()?))
-        .or_else(|| {
-            let device = fs::canonicalize(sys.join("device")).ok()?;
-            let usb = device.ancestors().find(|folder| folder.join("idVendor").exists())?;
-            text(&usb.join("serial"))
-        })
+        .or_else(|| text(&ids::usb_device(&sys.join("device"))?.join("serial")))
 }
 
 /// The text in a page of SCSI vital product data: four bytes of header, the last two of which are the

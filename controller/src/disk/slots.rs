@@ -219,7 +219,7 @@ struct Claim<'d> {
     size: u64,
     content: Content,
     configured: bool,
-    removable: bool,
+    portable: bool,
 }
 
 /// The slots, BOOTFS and USERDATAFS among `disks`.
@@ -227,7 +227,7 @@ struct Claim<'d> {
 /// Ours are partitions named `gse-…` and filesystems with one of our labels. `configured` are the paths
 /// of the disks that `drives.toml` means: as soon as one of those has anything of ours, the other disks
 /// do not count (a stick with a filesystem called SYSFS must not become a lab machine's system).
-/// Without any, disks that cannot be taken out win over those that can.
+/// Without any, the machine's own disks win over those that can be taken out, and those on USB.
 ///
 /// # Errors
 /// BOOTFS or USERDATAFS twice, or unusable; one filesystem in two slots. A label twice among the slots is no
@@ -237,7 +237,7 @@ pub fn find(disks: &[BlockDevice], configured: &[PathBuf]) -> Result<Found, Slot
         disks.iter().flat_map(|disk| claims(disk, configured.contains(&disk.path))).collect();
     let mut found = Found::default();
     // The first of these that holds for anything decides.
-    let preferences = [|c: &Claim<'_>| c.configured, |c: &Claim<'_>| !c.removable];
+    let preferences = [|c: &Claim<'_>| c.configured, |c: &Claim<'_>| !c.portable];
     if let Some(better) = preferences.into_iter().find(|better| claims.iter().any(better)) {
         found.ignored.extend(claims.iter().filter(|c| !better(c)).map(|c| c.device.to_owned()));
         claims.retain(better);
@@ -286,18 +286,32 @@ fn claims(disk: &BlockDevice, configured: bool) -> Vec<Claim<'_>> {
         size,
         content: content.clone(),
         configured,
-        removable: disk.removable,
+        portable: disk.is_portable(),
     };
     if let Holds::Filesystem(info) = &disk.holds {
         let content = Content::Filesystem(info.clone());
-        let role = labelled_role(&content);
+        let role = labelled_role(info);
         return role.map(|role| claim(role, &disk.path, disk.size, &content)).into_iter().collect();
     }
-    let ours = |p: &'_ Partition| named_role(p).or_else(|| labelled_role(&p.content));
     disk.partitions
         .iter()
-        .filter_map(|p| Some(claim(ours(p)?, p.path.as_deref()?, p.size, &p.content)))
+        .filter_map(|p| Some(claim(role(p)?, p.path.as_deref()?, p.size, &p.content)))
         .collect()
+}
+
+/// Whether anything on a disk has a name or label of ours.
+pub(super) fn has_ours(disk: &BlockDevice) -> bool {
+    match &disk.holds {
+        Holds::Filesystem(info) => labelled_role(info).is_some(),
+        _ => disk.partitions.iter().any(|p| role(p).is_some()),
+    }
+}
+
+fn role(partition: &Partition) -> Option<Role> {
+    named_role(partition).or_else(|| match &partition.content {
+        Content::Filesystem(info) => labelled_role(info),
+        _ => None,
+    })
 }
 
 fn named_role(partition: &Partition) -> Option<Role> {
@@ -307,8 +321,7 @@ fn named_role(partition: &Partition) -> Option<Role> {
         .find(|role| role.partition_name() == name)
 }
 
-fn labelled_role(content: &Content) -> Option<Role> {
-    let Content::Filesystem(info) = content else { return None };
+fn labelled_role(info: &FsInfo) -> Option<Role> {
     match info.label.as_deref()?.parse().ok()? {
         Label::BootFs => Some(Role::Boot),
         Label::UserDataFs => Some(Role::UserData),

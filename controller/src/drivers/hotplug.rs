@@ -40,6 +40,10 @@ const QUEUE_BYTES: usize = 16 << 20;
 /// What somebody waits for may come without an event, such as a carrier.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
+/// After so long without a new device, the buses have shown what hangs on them. A disk on USB takes a second to be looked at,
+/// and no kernel says when it is done.
+const SETTLED: Duration = Duration::from_secs(3);
+
 /// The kernel's events cannot be listened to.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen to the kernel's device events ({0}): is the kernel built with CONFIG_NET?")]
@@ -60,6 +64,8 @@ struct Shared {
     changed: Condvar,
     stopping: AtomicBool,
     coldplugged: AtomicBool,
+    /// When the last device appeared, or the first look at them ended.
+    appeared: Mutex<Option<Instant>>,
 }
 
 enum Work {
@@ -124,6 +130,12 @@ impl Hotplug {
         self.shared.coldplugged.load(Ordering::Acquire)
     }
 
+    /// Whether the devices that were there at the start have their drivers, and none has appeared for three seconds.
+    pub fn settled(&self) -> bool {
+        let appeared = self.shared.appeared.lock().unwrap_or_else(PoisonError::into_inner);
+        self.coldplugged() && appeared.is_some_and(|at| at.elapsed() >= SETTLED)
+    }
+
     /// Asks `probe` at once, then after each event and at least once a second, until it has an answer or
     /// `deadline` (counted from now) is over.
     pub fn wait_until<T>(
@@ -169,7 +181,12 @@ impl Shared {
         self.events.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn set_appeared(&self) {
+        *self.appeared.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
     fn set_coldplugged(&self) {
+        self.set_appeared();
         self.coldplugged.store(true, Ordering::Release);
         self.wake();
     }
@@ -216,8 +233,11 @@ fn receive(socket: &OwnedFd, stop: &OwnedFd, shared: &Shared, to_loader: &mpsc::
                     }
                     let message = buffer.get(..length).unwrap_or_default();
                     match Uevent::parse(message) {
-                        Some(Uevent { action: "add", modalias: Some(modalias) }) => {
-                            Some(Work::Load(modalias.to_owned()))
+                        Some(Uevent { action: "add", hardware, modalias }) => {
+                            if hardware {
+                                shared.set_appeared();
+                            }
+                            modalias.map(|modalias| Work::Load(modalias.to_owned()))
                         }
                         _ => None,
                     }

@@ -147,6 +147,7 @@ pub(crate) fn disk(name: &str, size: u64) -> BlockDevice {
         logical_sector: 512,
         physical_sector: 512,
         removable: false,
+        usb: false,
         read_only: false,
         serial: Some(format!("SN-{name}")),
         model: Some("QEMU HARDDISK".to_owned()),

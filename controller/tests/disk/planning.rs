@@ -1,6 +1,10 @@
 //! The planner, on disks in memory.
 
+use std::path::Path;
+
 use gse_controller::disk::{
+    awaited::all_there,
+    choose::has_disk,
     layout::Run,
     plan::{ALIGNMENT, Base, DriveError, NewPartition, PartitionPlan, Step, Warning, plan},
     probe::{BlockDevice, Gpt, Holds, Partition},
@@ -236,7 +240,15 @@ fn zero_one_and_many_disks_are_three_answers() {
         ("", vec![], Err(&["no disk", "driver"])),
         ("", vec![a], Ok("sda")),
         ("", vec![a, stick], Ok("sda")),
-        ("", vec![stick], Err(&["/dev/sdc", "removable disks have to be named"])),
+        (
+            "",
+            vec![stick],
+            Err(&[
+                "/dev/sdc",
+                "removable disks have to be named",
+                "match.path = \"/dev/disk/by-id/virtio-SN-sdc\" below [[disk]]",
+            ]),
+        ),
         ("serial = 'SN-sdc'", vec![a, stick], Ok("sdc")),
         (
             "",
@@ -283,6 +295,110 @@ fn zero_one_and_many_disks_are_three_answers() {
             (plan, _) => panic!("{matches}: {plan:?}"),
         }
     }
+}
+
+#[test]
+fn a_disk_on_usb_is_taken_where_it_is_named_or_ours_already() {
+    let on_usb = |mut disk: BlockDevice| {
+        disk.usb = true;
+        disk.ids = vec![format!("usb-Case_{}", disk.name)];
+        disk
+    };
+    let internal = disk("sda", 20 * GIB);
+    let own = gpt_disk("sdb", 20 * GIB, &[("gse-slot-1", 1, 2048)]);
+    let blank = on_usb(disk("sdc", 20 * GIB));
+    let installed = on_usb(gpt_disk("sdd", 20 * GIB, &[("gse-slot-1", 1, 2048)]));
+    let mut labelled_disk = on_usb(gpt_disk("sde", 20 * GIB, &[("theirs", 1, 2048)]));
+    labelled_disk.partitions[0].content = labelled("ext4", "SYSFS");
+    let mut nameless = on_usb(disk("sdf", 20 * GIB));
+    nameless.ids.clear();
+    for (matches, disks, wanted) in [
+        ("", vec![&internal, &blank], Ok("/dev/sda")),
+        ("serial = 'SN-sdc'", vec![&internal, &blank], Ok("/dev/sdc")),
+        ("min_size = '10G'", vec![&blank], Ok("/dev/sdc")),
+        (
+            "",
+            vec![&blank],
+            Err("write match.path = \"/dev/disk/by-id/usb-Case_sdc\" below [[disk]]"),
+        ),
+        ("", vec![&nameless], Err("has to be named where nothing of ours is on it yet")),
+        ("", vec![&nameless], Err("write match.serial = \"SN-sdf\" below [[disk]]")),
+        // A machine that was installed there on purpose, beside a disk with nothing on it.
+        ("", vec![&installed], Ok("/dev/sdd")),
+        ("", vec![&internal, &installed, &blank], Ok("/dev/sdd")),
+        ("", vec![&labelled_disk], Ok("/dev/sde")),
+        // Another machine's disk, brought along.
+        ("", vec![&own, &installed], Ok("/dev/sdb")),
+    ] {
+        let disks: Vec<_> = disks.into_iter().cloned().collect();
+        match (plan_one(&drives_toml(matches, &BOTH[1..2]), &disks), wanted) {
+            (Ok(plan), Ok(path)) => assert_eq!(plan.disk, Path::new(path), "{matches}"),
+            (Err(error), Err(words)) => {
+                assert!(error.to_string().contains(words), "{words:?} is not in: {error}");
+            }
+            (plan, _) => panic!("{matches}: {plan:?}"),
+        }
+    }
+}
+
+#[test]
+fn what_was_brought_along_is_no_disk_of_the_machine_unless_it_is_meant() {
+    let internal = disk("sda", 20 * GIB);
+    let (mut stick, mut case) = (disk("sdb", 16 * GIB), disk("sdc", 16 * GIB));
+    (stick.removable, case.usb) = (true, true);
+    let mut installed = gpt_disk("sdd", 20 * GIB, &[("gse-slot-1", 1, 2048)]);
+    installed.usb = true;
+    for (matches, disks, wanted) in [
+        ("", vec![], false),
+        ("", vec![&stick, &case], false),
+        ("", vec![&stick, &internal], true),
+        ("", vec![&installed], true),
+        ("serial = 'SN-sdb'", vec![&stick], true),
+        ("serial = 'SN-sdb'", vec![&case], false),
+        // One that does not fit may still be what somebody forgot to name.
+        ("serial = 'SN-sdb'", vec![&internal], true),
+    ] {
+        let disks: Vec<_> = disks.into_iter().cloned().collect();
+        let drives = drives(&drives_toml(matches, &BOTH[1..2]));
+        assert_eq!(has_disk(&drives, &disks), wanted, "{matches} {disks:?}");
+    }
+    assert!(!has_disk(&drives(""), &[stick]));
+}
+
+#[test]
+fn a_disk_with_nothing_of_ours_is_the_one_only_when_nothing_appears_any_more() {
+    let blank = disk("sda", 20 * GIB);
+    let mut foreign = disk("sdb", 20 * GIB);
+    foreign.holds = Holds::Filesystem(fs_info("ntfs", "Data"));
+    let own = gpt_disk("sdc", 20 * GIB, &[("gse-slot-1", 1, 2048)]);
+    let mut unknown = own.clone();
+    unknown.partitions[0].path = None;
+    // The disks, and whether the wait is over before and after they have settled.
+    for (disks, wanted) in [
+        (vec![], [false, false]),
+        (vec![&blank], [false, true]),
+        (vec![&foreign], [false, true]),
+        (vec![&blank, &foreign], [false, true]),
+        // Here it is: nothing else is waited for.
+        (vec![&own], [true, true]),
+        (vec![&blank, &own], [true, true]),
+        // Its partitions are yet to come.
+        (vec![&unknown], [false, false]),
+    ] {
+        let disks: Vec<_> = disks.into_iter().cloned().collect();
+        let drives = drives(&drives_toml("", &BOTH[1..2]));
+        let there = [false, true].map(|settled| all_there(&drives, &disks, settled));
+        assert_eq!(there, wanted, "{disks:?}");
+    }
+    // A second [[disk]] with nothing on it yet is a new one as well.
+    let two = drives_toml("serial = 'SN-sdc'", &BOTH[1..2])
+        + &drives_toml("serial = 'SN-sda'", &BOTH[3..]);
+    let both = [own, blank];
+    let there = [false, true].map(|settled| all_there(&drives(&two), &both, settled));
+    assert_eq!(there, [false, true]);
+    // The machine's own disk has no room for what was added to the configuration: that will not change.
+    let full = gpt_disk("sda", 3 * GIB, &[("gse-slot-1", 1, 2048)]);
+    assert!(all_there(&drives(&drives_toml("", &BOTH[1..3])), &[full], false));
 }
 
 #[test]

@@ -109,6 +109,10 @@ fn the_configured_disk_wins_over_any_other() {
     // A machine that is told to keep its users' data on a stick.
     let found = find(&both, &[PathBuf::from("/dev/sda"), PathBuf::from("/dev/sdb")]).unwrap_err();
     assert!(matches!(found, SlotError::Twice { label: Label::UserDataFs, .. }), "{found}");
+    // A disk on USB is as little the machine's own as a stick, whatever it says of itself.
+    (stick.removable, stick.usb) = (false, true);
+    let found = find(&[stick.clone(), both[1].clone()], &[]).unwrap();
+    assert_eq!(found.slots[0].device, Path::new("/dev/sda1"));
     // A machine that lives on a stick.
     assert_eq!(find(&[stick], &[]).unwrap().slots.len(), 1);
 }

@@ -1,5 +1,7 @@
 //! Hardware that appears late.
 
+use std::fs;
+
 use gse_qemu::{Bus, Exit, Filesystem, Model, Nic, Spec, fixtures::Flavour};
 use gse_tests::{
     disk,
@@ -11,8 +13,10 @@ use gse_tests::{
 fn a_usb_disk_and_a_usb_network_card_may_come_late() {
     let dir = scratch();
     let lab = small::unbuilt(dir.path(), Flavour::Generic, Filesystem::Btrfs);
-    // As long as it takes: that something appears ends the waiting.
-    gse_tests::lab::prepend(&lab, "controller/drives.toml", "timeout = 600");
+    // As long as it takes: that something appears ends the waiting. A disk on USB has to be named.
+    let drives = fs::read_to_string(lab.config().join("controller/drives.toml")).unwrap();
+    let named = drives.replace("[[disk]]", "timeout = 600\n[[disk]]\nmatch.serial = \"gse-lab\"");
+    lab.write_config("controller/drives.toml", &named).unwrap();
     lab.write_config("controller/network.toml", "carrier_timeout = 600\n").unwrap();
     lab.build_controller().unwrap();
     let disk = lab.blank_disk(&dir.path().join("disk.img")).unwrap().bus(Bus::Usb);
