@@ -206,7 +206,7 @@ mod tests {
                 .into_iter();
         let text = read_records(|record| match answers.next().unwrap() {
             Ok(text) => {
-                record[..text.len()].copy_from_slice(text.as_bytes());
+                record.get_mut(..text.len()).unwrap().copy_from_slice(text.as_bytes());
                 Ok(text.len())
             }
             Err(number) => Err(number.into()),
