@@ -6,7 +6,7 @@
 use std::{
     fmt::Write as _,
     fs::{self, OpenOptions},
-    io::Read as _,
+    io::{self, Read as _},
     os::unix::fs::OpenOptionsExt as _,
     path::Path,
 };
@@ -152,11 +152,25 @@ pub fn kernel_log() -> String {
     let nonblocking = rustix::fs::OFlags::NONBLOCK.bits() as i32;
     let file = OpenOptions::new().read(true).custom_flags(nonblocking).open("/dev/kmsg");
     let Ok(mut file) = file else { return String::new() };
+    read_records(|record| file.read(record))
+}
+
+/// More than a kernel's log has room for; one that grows as fast as it is read is left there.
+const MOST_OF_LOG: usize = 16 << 20;
+
+/// What `read` gives of a log, of which each read is one record, and the last fails with EAGAIN.
+fn read_records(mut read: impl FnMut(&mut [u8]) -> io::Result<usize>) -> String {
     let mut text = String::new();
-    // Each read gives one record; the last fails with EAGAIN.
     let mut record = [0; 8192];
-    while let Ok(n @ 1..) = file.read(&mut record) {
-        text.push_str(&String::from_utf8_lossy(record.get(..n).unwrap_or_default()));
+    while text.len() < MOST_OF_LOG {
+        match read(&mut record) {
+            Ok(n @ 1..) => {
+                text.push_str(&String::from_utf8_lossy(record.get(..n).unwrap_or_default()));
+            }
+            // The next record was written over meanwhile. The one after it is the oldest that is left.
+            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => {}
+            _ => break,
+        }
     }
     text
 }
@@ -173,6 +187,8 @@ pub fn lines(kmsg: &str) -> impl Iterator<Item = (u64, &str)> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use rustix::io::Errno;
+
     use super::*;
 
     #[test]
@@ -181,6 +197,27 @@ mod tests {
         let text = text(Outcome::Failed("no disk\n"), kmsg);
         assert!(text.starts_with("failed: no disk\nboot id: "), "{text}");
         assert!(text.ends_with("\n[    0.000000] one\n[   12.500000] two; and more\n"), "{text}");
+    }
+
+    #[test]
+    fn records_that_were_written_over_are_not_the_end_of_the_log() {
+        let mut answers =
+            [Ok("1"), Err(Errno::PIPE), Ok("2"), Err(Errno::PIPE), Err(Errno::AGAIN), Ok("3")]
+                .into_iter();
+        let text = read_records(|record| match answers.next().unwrap() {
+            Ok(text) => {
+                record[..text.len()].copy_from_slice(text.as_bytes());
+                Ok(text.len())
+            }
+            Err(number) => Err(number.into()),
+        });
+        assert_eq!(text, "12");
+        let mut endless = 0;
+        read_records(|record| {
+            endless += record.len();
+            Ok(record.len())
+        });
+        assert!(endless < MOST_OF_LOG + 8193);
     }
 
     #[test]

@@ -38,6 +38,11 @@ pub fn embedded(dir: &Path, built: u64) -> Result<Bundle> {
 /// # Errors
 /// Those of writing.
 pub fn leave(bundle: &Bundle, dir: &Path) -> io::Result<()> {
+    // What an earlier try left may have been another configuration.
+    match fs::remove_dir_all(dir) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
     for (name, file) in &bundle.texts {
         let path = dir.join(name);
@@ -148,6 +153,8 @@ fn read_text(path: &Path) -> Option<String> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use gse_protocol::config::Boot;
+
     use super::*;
 
     fn bundle(created: u64) -> Bundle {
@@ -163,6 +170,22 @@ mod tests {
         {
             assert_eq!(newer(bundle(embedded), kept.map(bundle)).created, expected);
         }
+    }
+
+    #[test]
+    fn nothing_of_an_earlier_configuration_is_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let left_at = dir.path().join("config.d");
+        let with = |name: &str, text: &str| {
+            let file = |text: &str| File { mode: 0o644, bytes: text.as_bytes().to_vec() };
+            let sources = ("sources.toml".to_owned(), file("servers = []\nkeys = []\n"));
+            let files = Files::from([sources, (name.to_owned(), file(text))]);
+            Bundle::from_files(Serial(1), 1, files).unwrap()
+        };
+        leave(&with("controller/boot.toml", "keep_logs = 9\n"), &left_at).unwrap();
+        assert_eq!(left(&left_at).unwrap().boot.keep_logs, 9);
+        leave(&with("controller/network.toml", ""), &left_at).unwrap();
+        assert_eq!(left(&left_at).unwrap().boot, Boot::default());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use gse_protocol::config::drives::Filesystem;
+use gse_protocol::{Serial, config::drives::Filesystem};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
     disk::{
         fallback::Fallback,
         mount::{Access, mount_top},
-        records::{CycleState, Life, Records},
+        records::{CycleRecord, CycleState, Life, Records},
     },
     files,
     log::{Log, PhaseTime, reason},
@@ -113,6 +113,16 @@ pub fn text() -> Option<String> {
     fs::read_to_string(Path::new(RUN_DIR).join(FILE)).ok()
 }
 
+/// The system at `root` is about to be started: until it says otherwise, this startup has failed.
+pub(crate) fn open(boot: &BootReport, root: &Path, log: &Log) -> Result<()> {
+    let Some(filesystem) = boot.filesystem else { return Ok(()) };
+    let life = boot.life.unwrap_or(Life::FRESH).opened();
+    let cycle = CycleRecord::new(Serial(boot.serial), life, boot_id());
+    with_records((Path::new(&boot.device), filesystem), root, log, |records| {
+        Ok(records.set_cycle(&cycle)?)
+    })
+}
+
 /// The startup is over. The system is up if all of the administrator's checks say so; what came of it is
 /// left in a file too.
 pub fn up(place: &Place, log: &Log) -> Result<Verdict> {
@@ -154,7 +164,7 @@ pub fn close(place: &Place, log: &Log) -> Result<()> {
 fn record(state: CycleState, place: &Place, log: &Log) -> Result<()> {
     let boot = BootReport::load(&place.info)?;
     let Some(filesystem) = boot.filesystem else { return Ok(()) };
-    with_records((Path::new(&boot.device), filesystem), place, log, |records| {
+    with_records((Path::new(&boot.device), filesystem), &place.root, log, |records| {
         let mut cycle = records.cycle()?.context("the record of this life cycle is missing")?;
         if cycle.boot_id != boot_id() {
             bail!("the record is of another startup than this one");
@@ -182,7 +192,7 @@ fn record(state: CycleState, place: &Place, log: &Log) -> Result<()> {
 /// that somebody opens in this moment would keep it so.
 fn with_records(
     (device, filesystem): (&Path, Filesystem),
-    place: &Place,
+    root: &Path,
     log: &Log,
     work: impl FnOnce(&Records) -> Result<()>,
 ) -> Result<()> {
@@ -194,7 +204,7 @@ fn with_records(
         top.unmount()?;
         return done;
     }
-    let own = Mounted::bind(&place.root, Path::new(SCRATCH), log)?;
+    let own = Mounted::bind(root, Path::new(SCRATCH), log)?;
     mount::remount(own.path(), MountFlags::empty())?;
     let done = open(own.path()).and_then(|records| work(&records));
     mount::remount(own.path(), MountFlags::RDONLY)?;

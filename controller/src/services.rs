@@ -2,7 +2,7 @@
 //! down. They are written into the tmpfs `/etc`, so that any image takes part without being changed.
 
 use std::{
-    fs,
+    fs, io,
     os::unix::fs::{PermissionsExt as _, symlink},
     path::Path,
 };
@@ -56,14 +56,18 @@ impl Manager {
 // `openrc-run` is found as Gentoo and Debian have it.
 //
 // Not `after *`: with rc_parallel, two services that say so (`local` is one) wait for each other. OpenRC takes
-// `rc.starting` away when the runlevel is complete and all that it started has ended.
+// `rc.starting` away when the runlevel is complete and all that it started has ended; but so does any other `openrc` that
+// ends meanwhile, such as one that a service calls. So the `openrc` that started this has to have ended too: `RC_PID`, by
+// its name, in case that another process gets its number.
 const OPENRC_UP: &str = r#"#!/sbin/openrc-run
 description="Tells the GSE controller that this system is up"
 
 start() {
 	ebegin "Reporting when this system is up"
 	(
-		while [ -e "$RC_SVCDIR/rc.starting" ]; do
+		read -r openrc <"/proc/$RC_PID/comm"
+		while [ -e "$RC_SVCDIR/rc.starting" ] ||
+			{ read -r now <"/proc/$RC_PID/comm" && [ "$now" = "$openrc" ]; }; do
 			sleep 0.2
 		done
 		exec /run/gse/gse-controller up
@@ -133,6 +137,13 @@ StandardOutput=null
 ExecStart=/run/gse/gse-controller fetch --service
 ";
 
+// `localmount` is stopped first, and unmounts what is not named so; the services of the runlevel `shutdown` are looked for
+// afterwards. Releases after 0.63 keep /etc by themselves. The list is split at colons.
+const OPENRC_KEPT: &str = "\
+# Without these, nothing could report a clean shutdown. Written by the GSE controller at each start.
+no_umounts=\"${no_umounts:+$no_umounts:}/etc:/run/gse\"
+";
+
 /// Writes the services into the `/etc` of the system at `root`; that which fetches updates only if it is to.
 pub fn install(root: &Path, fetches: bool) -> Result<()> {
     let etc = root.join("etc");
@@ -148,6 +159,7 @@ pub fn install(root: &Path, fetches: bool) -> Result<()> {
 
 fn openrc(etc: &Path, fetches: bool) -> Result<()> {
     let (init, runlevels) = (etc.join("init.d"), etc.join("runlevels"));
+    append(&etc.join("conf.d/localmount"), OPENRC_KEPT)?;
     write(&init.join("gse-up"), OPENRC_UP, 0o755)?;
     write(&init.join("gse-closed"), OPENRC_CLOSED, 0o755)?;
     link("/etc/init.d/gse-up", &runlevels.join("default/gse-up"))?;
@@ -196,6 +208,23 @@ fn write(path: &Path, text: &str, mode: u32) -> Result<()> {
         .with_context(|| format!("writing {}", path.display()))
 }
 
+/// Adds these lines at the end of a file of the image, unless they are there.
+fn append(path: &Path, lines: &str) -> Result<()> {
+    let mut text = match fs::read(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
+        read => read.with_context(|| format!("reading {}", path.display()))?,
+    };
+    if text.ends_with(lines.as_bytes()) {
+        return Ok(());
+    }
+    if text.last().is_some_and(|last| *last != b'\n') {
+        text.push(b'\n');
+    }
+    text.extend_from_slice(lines.as_bytes());
+    make_parent(path)?;
+    fs::write(path, text).with_context(|| format!("writing {}", path.display()))
+}
+
 fn link(target: &str, path: &Path) -> Result<()> {
     make_parent(path)?;
     let _ = fs::remove_file(path);
@@ -210,6 +239,8 @@ fn make_parent(path: &Path) -> Result<()> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::process::Command;
+
     use super::*;
 
     /// A root with a program and directories in it.
@@ -257,6 +288,25 @@ mod tests {
         }
         for text in [OPENRC_UP, OPENRC_CLOSED, OPENRC_FETCH, SYSTEMD_UP, SYSTEMD_FETCH] {
             assert!(text.contains(PROGRAM));
+        }
+    }
+
+    #[test]
+    fn what_a_report_needs_is_not_unmounted_before_it() {
+        let root = root(None, &["etc/runlevels", "etc/conf.d"]);
+        let path = root.path().join("etc/conf.d/localmount");
+        for (before, mounts) in [(None, ""), (Some("no_umounts=/a:/b"), "/a:/b:")] {
+            if let Some(text) = before {
+                fs::write(&path, text).unwrap();
+            }
+            install(root.path(), false).unwrap();
+            let once = fs::read_to_string(&path).unwrap();
+            install(root.path(), false).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), once);
+            let mut sh = Command::new("sh");
+            let said = sh.args(["-euc", ". \"$0\"; echo $no_umounts"]).arg(&path).output().unwrap();
+            let said = String::from_utf8(said.stdout).unwrap();
+            assert_eq!(said, format!("{mounts}/etc:/run/gse\n"));
         }
     }
 

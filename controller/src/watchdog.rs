@@ -91,32 +91,30 @@ pub fn run() -> Result<()> {
     let _ = rustix::process::setsid();
     let _ = fs::write("/proc/self/oom_score_adj", "-1000");
 
-    let mut dog = None;
+    let (mut dogs, mut found) = (Vec::new(), false);
     loop {
-        if dog.is_none() && policy.watchdog != health::Watchdog::Off {
+        if !found && policy.watchdog != health::Watchdog::Off {
             // Its driver may come with the system's own modules, long after the handover.
-            dog = find(&dev, policy.watchdog_limit);
+            found = find(&dev, policy.watchdog_limit, &mut dogs);
         }
         let reported = accessat(&run, startup::VERDICT, Access::EXISTS, AtFlags::empty()).is_ok();
         match duty(&policy, started.elapsed(), reported) {
-            Duty::Watch => {
-                if let Some(dog) = &dog {
-                    // If that fails, it will show.
-                    let _ = dog.feed();
+            Duty::Watch => dogs.iter().for_each(|dog| {
+                // If that fails, it will show.
+                let _ = dog.feed();
+            }),
+            Duty::Release => {
+                dogs = dogs.into_iter().filter_map(|dog| dog.stop().err()).collect();
+                if dogs.is_empty() {
+                    return Ok(());
                 }
+                // They have to be fed for as long as the system runs.
+                (policy.watchdog, found) = (health::Watchdog::Always, true);
             }
-            Duty::Release => match dog.take().map(Watchdog::stop) {
-                None | Some(Ok(())) => return Ok(()),
-                // It has to be fed for as long as the system runs.
-                Some(Err(unstoppable)) => {
-                    policy.watchdog = health::Watchdog::Always;
-                    dog = Some(unstoppable);
-                }
-            },
             Duty::Restart => restart(&policy, &mut kmsg, &run),
         }
-        if rest(&asked, dog.as_ref())? {
-            return dismissed(dog, reported);
+        if rest(&asked, &dogs)? {
+            return dismissed(dogs, reported);
         }
     }
 }
@@ -128,25 +126,27 @@ fn begun() -> io::Result<()> {
     Ok(dup2_stdout(nowhere)?)
 }
 
-/// The first hardware watchdog that nobody has, started.
-fn find(dev: &OwnedFd, limit: u32) -> Option<Watchdog> {
+/// Adds the first hardware watchdog that nobody has, started: whether there is one.
+fn find(dev: &OwnedFd, limit: u32, dogs: &mut Vec<Watchdog>) -> bool {
     for name in NAMES {
         let Ok(dog) = Watchdog::start(dev, name) else { continue };
         if dog.identity().is_ok_and(|identity| identity == SOFTWARE) {
-            let _ = dog.stop();
+            // It runs since it was looked at: one that cannot be stopped has to be fed too.
+            dogs.extend(dog.stop().err());
             continue;
         }
         // One with a time of its own keeps that.
         let _ = dog.set_timeout(limit);
-        return Some(dog);
+        dogs.push(dog);
+        return true;
     }
-    None
+    false
 }
 
 /// Waits for the next look around; true if this process is asked to end.
-fn rest(asked: &SignalFd, dog: Option<&Watchdog>) -> Result<bool> {
-    let own = dog.and_then(|dog| dog.timeout().ok()).filter(|seconds| *seconds > 0);
-    let pulse = own.map_or(PULSE, |own| PULSE.min(Duration::from_secs(u64::from(own)) / 4));
+fn rest(asked: &SignalFd, dogs: &[Watchdog]) -> Result<bool> {
+    let own = dogs.iter().filter_map(|dog| dog.timeout().ok()).filter(|seconds| *seconds > 0);
+    let pulse = own.fold(PULSE, |least, own| least.min(Duration::from_secs(u64::from(own)) / 4));
     let timeout = Timespec::try_from(pulse).ok();
     match poll(&mut [PollFd::new(asked, PollFlags::IN)], timeout.as_ref()) {
         Ok(ready) => Ok(ready > 0),
@@ -155,11 +155,11 @@ fn rest(asked: &SignalFd, dog: Option<&Watchdog>) -> Result<bool> {
     }
 }
 
-/// The system is shutting down. Before it was up, its watchdog is stopped: it may be going to a runlevel for
-/// one person. Afterwards it goes on, and resets a machine whose shutdown hangs.
-fn dismissed(dog: Option<Watchdog>, reported: bool) -> Result<()> {
-    if let (Some(dog), false) = (dog, reported) {
-        let _ = dog.stop();
+/// The system is shutting down. Before it was up, its watchdogs are stopped: it may be going to a runlevel for
+/// one person. Afterwards they go on, and reset a machine whose shutdown hangs.
+fn dismissed(dogs: Vec<Watchdog>, reported: bool) -> Result<()> {
+    if !reported {
+        dogs.into_iter().for_each(|dog| drop(dog.stop()));
     }
     Ok(())
 }

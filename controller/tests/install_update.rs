@@ -12,7 +12,11 @@ use std::{
         unix::fs::{FileExt as _, MetadataExt as _},
     },
     path::{Path, PathBuf},
-    sync::Barrier,
+    sync::{
+        Barrier,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
     time::Duration,
 };
 
@@ -25,11 +29,15 @@ use common::{
 use gse_controller::{
     fetch::{Client, Patience, RemoteImage, Retry, Switch},
     install::{
-        FileSource, FrameSources, InstallError, Limits, LocalTree, Plan, Report, Seed, install,
-        make,
+        FileSource, FrameSource, FrameSources, InstallError, Limits, LocalTree, Origin, Patch,
+        Plan, Report, Seed, SourceError, install, make,
     },
 };
-use gse_protocol::Index;
+use gse_protocol::{
+    Index, Sha256,
+    index::{Frame, PlacedFrame},
+    patch::{PatchFile, Piece, Table},
+};
 
 fn image_file(image: &Image) -> FileSource {
     let mut file = tempfile::tempfile().unwrap();
@@ -282,4 +290,129 @@ fn files_of_the_same_filesystem_share_their_blocks_and_are_checked_all_the_same(
         assert_eq!(report.damaged.files, 1);
         tree::assert_same(&old, &target);
     }
+}
+
+#[test]
+fn what_lies_in_a_hole_does_not_come_along_with_shared_blocks() {
+    for filesystem in ["btrfs", "xfs -m reflink=1"] {
+        let disk = Disk::new(filesystem, 320);
+        let [old, installed, target] = ["original", "installed", "target"].map(|name| {
+            let path = disk.path().join(name);
+            fs::create_dir(&path).unwrap();
+            path
+        });
+        original(&old);
+        let image = pack::pack(&old, 50_000);
+        let installed = Installed::at(&image, tempfile::tempdir().unwrap(), installed);
+        let sparse = File::options().write(true).open(installed.root.join("usr/sparse")).unwrap();
+        for hole in [4096, 2 << 20] {
+            sparse.write_all_at(b"garbage", hole).unwrap();
+        }
+        let report = update(&image, &[installed.seed()], &target, false).unwrap();
+        assert_eq!(report.copied, report.bytes, "{filesystem}");
+        tree::assert_same(&old, &target);
+    }
+}
+
+/// Sets what it has when it is gone.
+struct AtTheEnd<'a>(&'a AtomicBool);
+
+impl Drop for AtTheEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_file_that_changes_while_its_blocks_are_shared_is_taken_as_it_should_be_or_not_at_all() {
+    let disk = Disk::new("btrfs", 320);
+    let folder = |name: &str| {
+        let path = disk.path().join(name);
+        fs::create_dir(&path).unwrap();
+        path
+    };
+    let (old, installed) = (folder("original"), folder("installed"));
+    let files = [("small", 100_000), ("large", 3_000_000)];
+    for (name, length) in files {
+        fs::write(old.join(name), tree::noise(1, length)).unwrap();
+    }
+    let image = pack::pack(&old, 50_000);
+    let installed = Installed::at(&image, tempfile::tempdir().unwrap(), installed);
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let _done = AtTheEnd(&done);
+        for (name, length) in files {
+            let path = installed.root.join(name);
+            let right = tree::noise(1, length)[50_000];
+            let file = File::options().write(true).open(path).unwrap();
+            let done = &done;
+            scope.spawn(move || {
+                while !done.load(Ordering::Relaxed) {
+                    file.write_all_at(&[!right], 50_000).unwrap();
+                    file.write_all_at(&[right], 50_000).unwrap();
+                }
+            });
+        }
+        for round in 0..20 {
+            let target = folder(&round.to_string());
+            update(&image, &[installed.seed()], &target, true).unwrap();
+            tree::assert_same(&old, &target);
+        }
+    });
+}
+
+/// Gives one answer after the other, whatever frame is asked for.
+struct InTurn<'a>(std::slice::Iter<'a, &'a [u8]>);
+
+impl FrameSource for InTurn<'_> {
+    fn read_frame(
+        &mut self,
+        _: &PlacedFrame,
+        _: Option<Origin>,
+        packed: &mut Vec<u8>,
+    ) -> Result<Origin, SourceError> {
+        (*self.0.next().unwrap()).clone_into(packed);
+        Ok(Origin(0))
+    }
+}
+
+#[test]
+fn a_table_of_patches_is_read_only_if_it_is_what_was_signed() {
+    let (_folder, old) = disk::folder();
+    for name in ["a", "b"] {
+        fs::write(old.join(name), tree::noise(1, 500)).unwrap();
+    }
+    let installed = Installed::new(&old);
+    let [a, b] = [b"a", b"b"].map(|path| {
+        installed.index.entries.iter().position(|entry| entry.path == path).unwrap() as u32
+    });
+    let piece = |entry| Piece { entry, makes: 500, takes: 500, base: None };
+    // Either would do for the file.
+    let [signed, other] = [[a, b], [b, a]].map(|order| {
+        let table = Table { pieces: order.map(piece).to_vec() };
+        minicbor::to_vec(table).unwrap()
+    });
+    let frame = |unpacked: &[u8]| {
+        let packed = zstd::bulk::compress(unpacked, 3).unwrap();
+        let (length, sha256) = (packed.len() as u32, Sha256::of(&packed));
+        (Frame { packed: length, unpacked: unpacked.len() as u32, sha256 }, packed)
+    };
+    let ((table, signed), (_, other)) = (frame(&signed), frame(&other));
+    let file = PatchFile {
+        version: "1".to_owned(),
+        index: Sha256::of(b"old"),
+        table: 1,
+        frames: vec![table, frame(&[0; 1000]).0],
+    };
+    let seed = installed.seed();
+    let open = |answers: &[&[u8]]| {
+        let mut source = InTurn(answers.iter());
+        let opened = Patch::open(&file, &installed.index, &seed, &mut source).map(drop);
+        assert_eq!(source.0.len(), 0, "there was more to ask for");
+        opened
+    };
+    open(&[&signed]).unwrap();
+    open(&[&other, &signed]).unwrap();
+    let error = open(&[&other, &other]).unwrap_err();
+    assert!(matches!(error, InstallError::Frame { number: 0 }), "{error}");
 }

@@ -34,6 +34,7 @@ fn when_to_update_and_by_which_proxy_is_checked() {
     for (file, text, expected) in [
         ("boot", "[update]\nwindow = \"22:00-6:00\"\n", "controller/boot.toml:2: update.window"),
         ("boot", "[update]\nspread = 21601\n", "controller/boot.toml:2: update.spread is at most"),
+        ("boot", "[rescue]\nreboot_after = 0\n", "controller/boot.toml:2: rescue.reboot_after must"),
         ("boot", "[update]\nspread = 600\nwindow = \"22:00-06:00\"\n", "fine"),
         ("sources", "servers = []\nkeys = []\nproxy = \"http://p:3128\"\n", "fine"),
         (

@@ -5,7 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     fs::{self, File},
     path::{Path, PathBuf},
@@ -52,6 +52,8 @@ pub struct Verdict {
     pub places: BTreeMap<String, BTreeMap<String, String>>,
     /// What the system that is started knows of the machine's last fallback: which version gave way, and why.
     pub fallback: Option<String>,
+    /// The serials of releases that failed on this machine, and are not to be installed again.
+    pub refused: BTreeSet<u64>,
     /// What is not as it must be, whatever the machine does.
     pub wrong: Vec<String>,
 }

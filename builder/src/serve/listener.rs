@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use axum::extract::connect_info::Connected;
 use axum_server::{AddrListener, Address};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -16,46 +17,74 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
-/// A TCP listener that accepts no more than so many connections at a time. Those beyond wait in the
-/// kernel's queue, where they cost this process nothing, until one of the others ends.
+use super::places::{Place, Places};
+
+/// A TCP listener that accepts no more than so many connections at a time, and a quarter as many again for clients that
+/// are told so: there are no places, or their address has its share. Only connections beyond that wait in the kernel's
+/// queue, where they cost this process nothing. An address that has its share of the quarter too is hung up on; it must not
+/// keep the others waiting.
 pub(super) struct Gate {
     listener: TcpListener,
-    places: Arc<Semaphore>,
+    places: Arc<Places>,
+    extra: Arc<Places>,
+    all: Arc<Semaphore>,
     stall: Duration,
 }
 
 impl Gate {
     /// `stall`: how long a client may leave its window full before it loses its place.
     pub(super) fn new(listener: TcpListener, connections: usize, stall: Duration) -> Self {
-        Self { listener, places: Arc::new(Semaphore::new(connections)), stall }
+        let extra = connections.div_ceil(4);
+        Self {
+            listener,
+            places: Places::new(connections),
+            extra: Places::new(extra),
+            all: Arc::new(Semaphore::new(connections + extra)),
+            stall,
+        }
     }
 }
 
-/// The kind of address that a [`Gate`] has: the server knows its own, and those of clients are not asked for.
-#[derive(Debug, Clone)]
-pub(super) struct GateAddress;
+/// What is known of a client, in place of its address.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Visitor {
+    /// It has none of the places, and should not stay.
+    pub(super) is_extra: bool,
+}
 
-impl Address for GateAddress {
+impl Address for Visitor {
     type Stream = Connection;
     type Listener = Gate;
 }
 
-impl AddrListener<Connection, GateAddress> for Gate {
-    async fn bind_to(_: GateAddress) -> io::Result<Self> {
+impl Connected<Self> for Visitor {
+    fn connect_info(visitor: Self) -> Self {
+        visitor
+    }
+}
+
+impl AddrListener<Connection, Visitor> for Gate {
+    async fn bind_to(_: Visitor) -> io::Result<Self> {
         // A gate is made from a listener that is bound already, so that a port in use is told at once.
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    async fn accept_stream(&self) -> io::Result<(Connection, GateAddress)> {
-        let place = Arc::clone(&self.places).acquire_owned().await.map_err(io::Error::other)?;
-        let (stream, _) = self.listener.accept().await?;
-        stream.set_nodelay(true)?;
-        let connection = Connection { stream, stall: self.stall, deadline: None, _place: place };
-        Ok((connection, GateAddress))
+    async fn accept_stream(&self) -> io::Result<(Connection, Visitor)> {
+        loop {
+            let one = Arc::clone(&self.all).acquire_owned().await.map_err(io::Error::other)?;
+            let (stream, client) = self.listener.accept().await?;
+            let place = self.places.take(client.ip());
+            let visitor = Visitor { is_extra: place.is_none() };
+            let Some(place) = place.or_else(|| self.extra.take(client.ip())) else { continue };
+            stream.set_nodelay(true)?;
+            let (stall, _place) = (self.stall, (place, one));
+            return Ok((Connection { stream, stall, deadline: None, _place }, visitor));
+        }
     }
 
-    fn get_local_addr(&self) -> io::Result<GateAddress> {
-        Ok(GateAddress)
+    fn get_local_addr(&self) -> io::Result<Visitor> {
+        // Asked for by those who do not know it.
+        Err(io::ErrorKind::Unsupported.into())
     }
 }
 
@@ -66,7 +95,7 @@ pub(super) struct Connection {
     stream: TcpStream,
     stall: Duration,
     deadline: Option<Pin<Box<Sleep>>>,
-    _place: OwnedSemaphorePermit,
+    _place: (Place, OwnedSemaphorePermit),
 }
 
 impl Connection {

@@ -4,6 +4,7 @@
 mod files;
 mod http;
 mod listener;
+mod places;
 mod tls;
 
 use std::{
@@ -29,7 +30,7 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
 };
 
-use listener::{Gate, GateAddress};
+use listener::{Gate, Visitor};
 pub use tls::Tls;
 
 /// Where `gse --serve` listens when it is not told: every IPv4 address, and a port that needs no root.
@@ -57,7 +58,7 @@ pub struct Options {
 /// What a client may cost.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Connections at a time; further ones wait.
+    /// Connections at a time, half of them for one address. Clients beyond that are asked to come back for images.
     pub connections: usize,
     /// How long a client may take to send a request's head, and be idle between two requests.
     pub head: Duration,
@@ -188,7 +189,7 @@ impl Server {
         let served = self.runtime.block_on(async {
             let listener = tokio::net::TcpListener::from_std(self.listener)?;
             let gate = Gate::new(listener, connections, self.limits.stall);
-            let handle = Handle::<GateAddress>::new();
+            let handle = Handle::<Visitor>::new();
             let mut server = axum_server::Server::from_listener(gate).handle(handle.clone());
             server
                 .http_builder()
@@ -196,7 +197,7 @@ impl Server {
                 .timer(TokioTimer::new())
                 .header_read_timeout(self.limits.head)
                 .max_buf_size(MAX_HEAD);
-            let service = http::router(&self.dist).into_make_service();
+            let service = http::service(&self.dist);
             let serve = async {
                 match self.tls {
                     None => server.http1_only().serve(service).await,

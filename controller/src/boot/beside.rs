@@ -42,6 +42,7 @@ use crate::{
     log::Log,
     mount,
     report::{BootReport, Place},
+    startup,
     supervisor::RUN_DIR,
 };
 
@@ -175,7 +176,7 @@ impl Beside {
         let server = self.server()?;
         let (mut slots, mut facts, running) = self.look(&server)?;
         let waiting = decide::background::next(&facts, running) == Err(Idle::Waiting);
-        if self.config.boot.health.require_report {
+        if startup::policy(&self.info)?.require_report {
             // As a clean shutdown leaves it.
             let life = Life { state: Cycle::Closed, ..Life::FRESH };
             self.came_to(&mut facts, running, Some(life));

@@ -36,8 +36,8 @@ pub struct Decision {
 }
 
 /// Decides as a boot without a network does, up to the slot whose system would be started: labels are changed,
-/// filesystems are mended, and what the boot would pass over is passed over. The kernel that runs has the
-/// filesystems already.
+/// filesystems are mended, those of the users' data last, and what the boot would pass over is passed over. The kernel
+/// that runs has the filesystems already.
 ///
 /// # Errors
 /// What would end in rescue before a slot is chosen.
@@ -59,11 +59,12 @@ pub fn decide(
     if let Some(place) = &disks.found.boot {
         drop(machine.mount_place(place, Access::ReadOnly));
     }
-    machine.mend_userdata(&disks.found);
     let (slots, facts) = Slots::look(&machine, disks, config)?;
     let mut course = Course::new(&machine, config, None, slots, facts);
     let chosen = course.choose();
     let (slots, facts) = course.into_parts();
+    // Once there is a system to start, even if that has to be installed first.
+    machine.mend_userdata(slots.found());
     let chosen = match chosen {
         Ok((id, _)) => Ok(slots.disk_slot(id)?.clone()),
         Err(nothing) => Err(nothing),

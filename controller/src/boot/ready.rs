@@ -22,8 +22,9 @@ use crate::{
     log::Log,
     mount::{self, NEW_ROOT, READY},
     mounts::{self, UserData},
-    report::BootReport,
-    services, startup,
+    report::{self, BootReport},
+    services::{self, Manager},
+    startup,
     supervisor::RUN_DIR,
 };
 
@@ -103,13 +104,18 @@ impl Ready {
         report.phases.extend(log.timings());
         report.store(Path::new(RUN_DIR))?;
         log.phase("keep the log", || boot_log::keep(Outcome::Started, log));
-        startup::begin(root, &self.health, cmdline, log)?;
+        let health = startup::held_to(&self.health, &self.mounts, &Manager::of(root), log);
+        if health.require_report {
+            // Last: what takes its time before is nothing that the system failed at, if the power goes meanwhile.
+            log.phase("open the life cycle", || report::open(&report, root, log))?;
+        }
+        startup::begin(root, &health, cmdline, log)?;
         Ok(self.handover.clone())
     }
 
     fn mount_over_root(&self, root: &Path, log: &Log) -> Result<()> {
         let mounted = mounts::mount_all(root, &self.mounts, self.userdata.as_ref(), log)?;
-        if !self.mounts.tmpfs.iter().any(|tmpfs| tmpfs.path == "/etc") {
+        if !self.mounts.has_etc() {
             return Ok(());
         }
         let filesystem = self

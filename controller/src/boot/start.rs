@@ -16,13 +16,13 @@ use crate::{
         mount::{Access, OpenSlot},
         records::{CycleRecord, FOLDER, Records},
     },
-    facts::{Facts, Life, Role, Slot, SlotId, System},
+    facts::{Facts, Role, Slot, SlotId, System},
     handover::Handover,
     log::{Log, reason},
     mount::{self, Mounted, NEW_ROOT, READY, SCRATCH, SLOTS, STAGE},
     mounts::{self, UserData, archive},
     network,
-    report::{Backup, BootReport, boot_id},
+    report::{Backup, BootReport},
     switch_root::check_init,
 };
 
@@ -54,11 +54,6 @@ pub(super) fn make_ready(
     });
     let (over, left_alone) =
         self::configure(machine, config, &slot.root(), slot.top(), userdata.is_some());
-    if config.boot.health.require_report {
-        // Until the system says otherwise, this startup has failed.
-        let life = life.unwrap_or(Life::FRESH).opened();
-        Records::create(slot.top())?.set_cycle(&CycleRecord::new(*serial, life, boot_id()))?;
-    }
     machine.mend_userdata(slots.found());
     let root = log.phase("clean up", || read_only(slot))?;
     let handover = handover(machine, config);

@@ -291,7 +291,7 @@ fn file(
     buffer: &mut [u8],
 ) -> Result<(), Damage> {
     let source = reading::open(places, path, content)?;
-    reading::stream(source.as_fd(), content, buffer, |_, _| Ok::<_, Damage>(()))?;
+    reading::check(source.as_fd(), content, buffer)?;
     let mut hole = 0;
     for extent in content.extents.iter().flatten() {
         zeros(source.as_fd(), hole..extent.offset, buffer)?;

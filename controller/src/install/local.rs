@@ -238,50 +238,52 @@ impl Target<'_> {
         content: &Content,
         buffer: &mut [u8],
     ) -> Result<(), Failed> {
+        // What lies in a hole is in no digest, and would come along.
+        let shares = self.shares && content.extents.is_none();
         let stored = usize::try_from(content.stored()).unwrap_or(usize::MAX);
-        let Some(bytes) = buffer.get_mut(..stored) else {
-            return self.copy_large(source, entry, content, buffer);
+        let Some(bytes) = buffer.get_mut(..stored).filter(|_| !shares) else {
+            return self.copy_unseen(source, entry, content, buffer, shares);
         };
         reading::read(source, content, 0, bytes)?;
         if Sha256::of(bytes) != content.sha256 {
             return Err(Damage::Content.into());
         }
         let fd = file::create(&mut self.places, entry)?;
-        if !self.share(source, fd.as_fd()) {
-            file::write(fd.as_fd(), entry, content, 0, bytes)?;
-        }
+        file::write(fd.as_fd(), entry, content, 0, bytes)?;
         Ok(file::finish(self.metadata, fd.as_fd(), entry, content)?)
     }
 
-    /// A file that does not fit into the buffer is read once, too: it is written before its digest is
+    /// A file that shares its blocks or does not fit into the buffer is read once, too: it is there before its digest is
     /// known, and taken away if that is wrong.
-    fn copy_large(
+    fn copy_unseen(
         &mut self,
         source: BorrowedFd<'_>,
         entry: &Entry,
         content: &Content,
         buffer: &mut [u8],
+        shares: bool,
     ) -> Result<(), Failed> {
         let fd = file::create(&mut self.places, entry)?;
-        let shared = self.share(source, fd.as_fd());
-        let copied = reading::stream(source, content, buffer, |at, bytes| {
-            // What is shared is read for its digest alone.
-            if shared {
-                return Ok(());
-            }
-            Ok::<_, Failed>(file::write(fd.as_fd(), entry, content, at, bytes)?)
-        });
+        let target = fd.as_fd();
+        let copied = if shares && self.share(source, target) {
+            // What the new file has by now is what counts: the other one may change at any time.
+            reading::check(target, content, buffer).map_err(Failed::from)
+        } else {
+            reading::stream(source, content, buffer, |at, bytes| {
+                Ok::<_, Failed>(file::write(target, entry, content, at, bytes)?)
+            })
+        };
         if let Err(Failed::Source(_)) = copied {
             self.places.remove(&entry.path)?;
         }
         copied?;
-        Ok(file::finish(self.metadata, fd.as_fd(), entry, content)?)
+        Ok(file::finish(self.metadata, target, entry, content)?)
     }
 
     /// Lets the new file have the blocks of `source`, which takes no time and no room. Only filesystems that can do
     /// that do, and only within one filesystem.
     fn share(&mut self, source: BorrowedFd<'_>, target: BorrowedFd<'_>) -> bool {
-        self.shares = self.shares && ioctl_ficlone(target, source).is_ok();
+        self.shares = ioctl_ficlone(target, source).is_ok();
         self.shares
     }
 }

@@ -70,13 +70,14 @@ impl<'f> Places<'f> {
         unlinkat(directory, name, AtFlags::empty()).map_err(InstallError::system("remove", path))
     }
 
-    /// Makes a file that was not there, to be written.
+    /// Makes a file that was not there, to be written, and perhaps read to check it.
     pub(super) fn create(&mut self, path: &[u8], mode: Mode) -> Result<OwnedFd, InstallError> {
         let (directory, name) = self.parent(path)?;
-        let flags = OFlags::WRONLY
+        let flags = OFlags::RDWR
             | OFlags::CREATE
             | OFlags::EXCL
             | OFlags::NOFOLLOW
+            | OFlags::NOATIME
             | OFlags::CLOEXEC
             | OFlags::LARGEFILE;
         openat(directory, name, flags, mode).map_err(InstallError::system("create", path))

@@ -4,7 +4,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 
 use gse_protocol::{digest::Hasher, index::Content};
 use rustix::{
-    fs::{AtFlags, FileType, Mode, OFlags, openat, statat},
+    fs::{AtFlags, FileType, Mode, OFlags, Stat, fstat, openat, statat},
     io::{Errno, pread},
 };
 
@@ -25,10 +25,7 @@ pub(super) fn open(
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return Err(Damage::Kind);
     }
-    let found = u64::try_from(stat.st_size).unwrap_or(0);
-    if found != content.size {
-        return Err(Damage::Length { expected: content.size, found });
-    }
+    has_length(&stat, content)?;
     let flags = OFlags::RDONLY
         | OFlags::NOFOLLOW
         | OFlags::NONBLOCK
@@ -36,6 +33,25 @@ pub(super) fn open(
         | OFlags::CLOEXEC
         | OFlags::LARGEFILE;
     openat(directory, name, flags, Mode::empty()).map_err(Damage::opening)
+}
+
+fn has_length(stat: &Stat, content: &Content) -> Result<(), Damage> {
+    let found = u64::try_from(stat.st_size).unwrap_or(0);
+    if found == content.size {
+        Ok(())
+    } else {
+        Err(Damage::Length { expected: content.size, found })
+    }
+}
+
+/// Reads a file a buffer at a time, to know whether it has the content, and nothing behind it.
+pub(super) fn check(
+    file: BorrowedFd<'_>,
+    content: &Content,
+    buffer: &mut [u8],
+) -> Result<(), Damage> {
+    has_length(&fstat(file).map_err(Damage::Unreadable)?, content)?;
+    stream(file, content, buffer, |_, _| Ok(()))
 }
 
 /// Fills `bytes` with the stored bytes from `from` on.

@@ -7,7 +7,7 @@ pub mod scripts;
 use std::{fs, io, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result};
-use gse_protocol::config::{Health, health::Watchdog};
+use gse_protocol::config::{Health, Mounts, health::Watchdog};
 use serde::{Deserialize, Serialize};
 
 use self::scripts::Check;
@@ -71,6 +71,19 @@ impl Brief {
             Err(e) => Err(e).with_context(reading),
         }
     }
+}
+
+/// What a system with these mounts and these managers is held to. The services that report for it lie in an `/etc` in
+/// memory; an init that has none of them may report by itself.
+pub fn held_to(health: &Health, mounts: &Mounts, managers: &[Manager], log: &Log) -> Health {
+    let mute = health.require_report && !mounts.has_etc() && !managers.is_empty();
+    if mute {
+        log.warn(
+            "/etc is not in memory, so no service can report how this system is: its life cycles are not counted, and \
+             no backup takes over when it fails",
+        );
+    }
+    Health { require_report: health.require_report && !mute, ..health.clone() }
 }
 
 /// The last thing before the handover: what watches over the startup is set up.
@@ -141,6 +154,25 @@ mod tests {
         let health = Health::default();
         assert_eq!(panic_time(&health, &CmdLine::parse("quiet")), Some(10));
         assert_eq!(panic_time(&health, &CmdLine::parse("quiet panic=-1")), None);
+    }
+
+    #[test]
+    fn a_system_that_cannot_report_is_not_held_to_it() {
+        let held = |require_report, etc, managers: &[Manager]| {
+            let mut mounts = Mounts::default();
+            mounts.tmpfs.retain(|tmpfs| etc || tmpfs.path != "/etc");
+            let health = Health { require_report, startup_limit: 7, ..Health::default() };
+            let held = held_to(&health, &mounts, managers, &Log::aside());
+            assert_eq!(Health { require_report, ..held.clone() }, health);
+            held.require_report
+        };
+        for manager in [Manager::OpenRc, Manager::Systemd] {
+            assert!(held(true, true, &[manager]));
+            assert!(!held(true, false, &[manager]));
+            assert!(!held(false, true, &[manager]));
+        }
+        // Whoever calls the controller from an init of their own needs no service.
+        assert!(held(true, false, &[]));
     }
 
     #[test]

@@ -1,5 +1,11 @@
 //! Network namespaces, each as a host of its own.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    unreachable_pub,
+    clippy::new_without_default,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic
+)]
 
 use std::{fs::File, os::fd::AsRawFd as _, process::Command, thread};
 
@@ -12,7 +18,6 @@ pub struct Host(File);
 
 impl Host {
     /// One with nothing but its own loopback, which is down.
-    #[expect(clippy::new_without_default, reason = "it makes something in the kernel")]
     pub fn new() -> Self {
         let made = thread::spawn(|| {
             unshare(CloneFlags::CLONE_NEWNET).unwrap();

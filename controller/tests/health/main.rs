@@ -20,10 +20,11 @@ fn every_power_cut_leaves_a_bootable_machine() {
         stuck_labels: false,
         failures: 0,
         wipes: false,
+        few_policies: false,
     };
     let families = [
-        Family { slots: 1, serials: 2, wipes: true, failures: 1, ..family },
-        Family { serials: 2, wipes: true, ..family },
+        Family { slots: 1, serials: 2, wipes: true, few_policies: true, failures: 1, ..family },
+        Family { serials: 2, wipes: true, few_policies: true, ..family },
         Family {
             slots: 1,
             downgrades: true,
@@ -36,6 +37,7 @@ fn every_power_cut_leaves_a_bootable_machine() {
         Family { serials: 2, faults: true, ..family },
         Family { serials: 2, downgrades: true, ..family },
         Family { serials: 2, failures: 1, ..family },
+        Family { serials: 2, stuck_labels: true, few_policies: true, failures: 1, ..family },
         Family { no_init: Some(2), ..family },
         Family { slots: 3, serials: 2, ..family },
         family,

@@ -42,6 +42,8 @@ pub(crate) struct Family {
     pub(crate) failures: u8,
     /// Whether there may be an order to wipe everything.
     pub(crate) wipes: bool,
+    /// Whether only those policies are walked that differ most, where the others would take too long.
+    pub(crate) few_policies: bool,
 }
 
 /// How much was walked.
@@ -427,14 +429,15 @@ fn settings(family: &Family, world: &World) -> Vec<(Option<Offer>, Vec<Setting>)
         });
     // Only SYSFS is judged, which is either open or up.
     let allowances: &[(u32, u32)] =
-        if counted && !family.wipes { &[(1, 0), (2, 1)] } else { &[(1, 0)] };
+        if counted && !family.few_policies { &[(1, 0), (2, 1)] } else { &[(1, 0)] };
     let offer = |serial: u8, allow_downgrade| {
         Some(Offer { serial: Serial(serial.into()), version: String::new(), allow_downgrade })
     };
-    // An order to wipe everything does not look at any of these: the two that differ most are enough beside it.
-    let modes: &[Mode] =
-        if family.wipes { &[Mode::Rotate] } else { &[Mode::Rotate, Mode::InPlace] };
-    let updates: &[boot::Policy] = if family.wipes { &[Auto, Never] } else { &[Auto, Ask, Never] };
+    // Neither an order to wipe everything nor a label that cannot be written looks at any of these.
+    let (modes, updates): (&[Mode], &[boot::Policy]) = match family.few_policies {
+        true => (&[Mode::Rotate], &[Auto, Never]),
+        false => (&[Mode::Rotate, Mode::InPlace], &[Auto, Ask, Never]),
+    };
     let mut settings = Vec::new();
     for &(tries, unclean_shutdowns) in allowances {
         let of = |updates: &[boot::Policy], modes: &[Mode]| {

@@ -3,6 +3,7 @@
 
 mod fake;
 mod lab;
+#[allow(unreachable_pub)]
 #[path = "../common/netns.rs"]
 mod netns;
 

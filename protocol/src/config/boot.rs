@@ -173,6 +173,11 @@ impl Boot {
             let message = "rescue.password is not a hash as `openssl passwd -6` prints it";
             return Err(Error::new(FILE, message).in_line_of(text, hash));
         }
+        if boot.rescue.reboot_after == 0 {
+            let message =
+                "rescue.reboot_after must be at least 1 second: somebody has to read what is wrong";
+            return Err(Error::new(FILE, message).in_line_of(text, "reboot_after"));
+        }
         boot.health.check(FILE, text)?;
         if boot.update.spread > 6 * 3600 {
             let error = Error::new(FILE, "update.spread is at most 21600, six hours");

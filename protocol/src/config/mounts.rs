@@ -202,6 +202,11 @@ impl Mounts {
         self
     }
 
+    /// Whether the system's `/etc` lies in memory, and is the machine's own.
+    pub fn has_etc(&self) -> bool {
+        self.tmpfs.iter().any(|tmpfs| tmpfs.path == "/etc")
+    }
+
     /// Where the directory of a bind is in the system.
     pub fn source(&self, bind: &Bind) -> String {
         match bind.from.starts_with('/') {

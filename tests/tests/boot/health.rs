@@ -22,8 +22,20 @@ fn program(path: &Path, text: &str) {
 
 /// A lab whose image has another `/sbin/init`, and the disk of its machine.
 fn with_init(dir: &Path, flavour: Flavour, health: &str, init: &str) -> (Lab, Disk) {
+    with_files(dir, flavour, health, init, |_, _| {})
+}
+
+/// As [`with_init`], with other things in the image that come from the lab.
+fn with_files(
+    dir: &Path,
+    flavour: Flavour,
+    health: &str,
+    init: &str,
+    files: impl FnOnce(&Lab, &Path),
+) -> (Lab, Disk) {
     let lab = small::unpublished(dir, flavour, Filesystem::Ext4);
     small::publish(&lab, VERSION, |tree| {
+        files(&lab, tree);
         let text = format!("#!/bin/sh\nPATH=/bin\necho small: starts\n{init}\n");
         program(&tree.join("sbin/init"), &text);
     });
@@ -77,20 +89,26 @@ fn a_check_that_fails_leaves_the_life_cycle_open_and_says_why() {
 }
 
 #[test]
-fn a_system_that_need_not_report_is_never_open() {
-    let dir = scratch();
-    let (lab, disk) = with_init(
-        dir.path(),
-        Flavour::Cloud,
-        "require_report = false\nstartup_limit = 1",
-        "sleep 3\necho small: still runs\nbusybox poweroff -f\n",
-    );
-    for _ in 0..2 {
-        let machine = lab.machine().disk(disk.clone()).start().unwrap();
-        machine.shows(&["small: starts", "small: still runs"]);
-        assert_eq!(machine.ends(), Exit::Shutdown);
-        machine.never_showed(&["no init that the controller knows"]);
-        assert!(cycle(&disk).contains("state = \"fresh\""), "{}", cycle(&disk));
+fn a_system_that_need_not_or_cannot_report_is_never_open() {
+    let init = "sleep 3\necho small: still runs\nbusybox poweroff -f\n";
+    let mute = "/etc is not in memory, so no service can report";
+    let cases = [("require_report = false\n", "", "starting version 1"), ("", "ctetc=0", mute)];
+    for (report, words, says) in cases {
+        let dir = scratch();
+        let health = format!("{report}startup_limit = 1");
+        let (lab, disk) = with_files(dir.path(), Flavour::Cloud, &health, init, |_, tree| {
+            if !words.is_empty() {
+                // By that it is one with OpenRC, whose service would report.
+                fs::create_dir(tree.join("etc/runlevels")).unwrap();
+            }
+        });
+        for _ in 0..2 {
+            let machine = lab.machine().disk(disk.clone()).append(words).start().unwrap();
+            machine.shows(&[says, "small: starts", "small: still runs"]);
+            assert_eq!(machine.ends(), Exit::Shutdown);
+            machine.never_showed(&["no init that the controller knows", "is unhealthy"]);
+            assert!(cycle(&disk).contains("state = \"fresh\""), "{}", cycle(&disk));
+        }
     }
 }
 
@@ -145,4 +163,29 @@ fn a_hardware_watchdog_leaves_a_healthy_machine_alone() {
         assert!(!machine.watchdog_acted());
         assert!(cycle(&disk).contains("state = \"closed\""), "{}", cycle(&disk));
     }
+}
+
+#[test]
+fn a_software_watchdog_that_cannot_be_stopped_leaves_a_healthy_machine_alone() {
+    let dir = scratch();
+    let init = "busybox insmod /watchdog.ko\n\
+         busybox insmod /softdog.ko nowayout=1 soft_margin=5 || busybox poweroff -f\n\
+         state() { busybox fgrep -q $1 /sys/class/watchdog/watchdog0/state; }\n\
+         # The guard has looked at it.\n\
+         until state active; do sleep 1; done\n\
+         /run/gse/gse-controller up\n\
+         sleep 8\n\
+         state active && echo small: the watchdog is fed\n\
+         /run/gse/gse-controller closed\n\
+         busybox poweroff -f\n";
+    let (lab, disk) = with_files(dir.path(), Flavour::Cloud, "", init, |lab, tree| {
+        for module in ["watchdog.ko", "softdog.ko"] {
+            let from = lab.kernel().modules.join("kernel/drivers/watchdog").join(module);
+            fs::copy(from, tree.join(module)).unwrap();
+        }
+    });
+    let machine = lab.machine().disk(disk.clone()).start().unwrap();
+    machine.shows(&["this system is up", "the watchdog is fed", "this system is closed"]);
+    assert_eq!(machine.ends(), Exit::Shutdown);
+    assert!(cycle(&disk).contains("state = \"closed\""), "{}", cycle(&disk));
 }

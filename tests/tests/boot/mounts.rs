@@ -194,6 +194,13 @@ fn everything_that_a_lab_mounts_is_there_and_what_fails_holds_nothing_up() {
         "saw /opt/own changed",
         "/never is not mounted from 10.0.2.2:/never: no answer within 30 s",
     ];
+    // Whoever loses patience with what takes its time before the system has not seen it fail.
+    let machine = lab.machine().disk(system.clone()).append("bootetc=1").start().unwrap();
+    machine.shows(&["etc.tar.zst on BOOTFS is passed over"]);
+    machine.cut_power().unwrap();
+    let record = disk::mount(&system, 2).text(".gse/cycle.toml");
+    assert!(record.contains("state = \"fresh\""), "{record}");
+
     let machine = boot(&lab, &[&system], 1, "bootetc=1");
     saw(&machine, &always);
     // There is no archive yet, and no disk for the users' data.

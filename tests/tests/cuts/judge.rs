@@ -4,6 +4,8 @@
 //! - Once a machine with nothing in flight has had a system, it has one ever after.
 //! - Where a machine has fallen back before and after, it knows of one after every cut in between. That may be a newer
 //!   one, because a cut while the system runs is a failure of its own.
+//! - A release that a machine refuses before and after is refused after every cut in between: what has failed and was
+//!   deprived does not come back.
 //! - BOOTFS and USERDATAFS can be mounted, have their labels, and keep the files that were there before and
 //!   nobody changed.
 
@@ -35,6 +37,8 @@ pub(crate) struct Judge<'r> {
     constant: Places,
     /// The machine knows of a fallback before and after.
     fell_back: bool,
+    /// The serials that it refuses before and after.
+    pub(crate) refused: BTreeSet<u64>,
 }
 
 /// What was found.
@@ -75,7 +79,8 @@ impl<'r> Judge<'r> {
             files.retain(|path, digest| after.and_then(|a| a.get(path)) == Some(digest));
         }
         let fell_back = before.fallback.is_some() && after.fallback.is_some();
-        Self { recording, constant, fell_back }
+        let refused = &before.refused & &after.refused;
+        Self { recording, constant, fell_back, refused }
     }
 
     /// Judges cuts, which are in their order.
@@ -120,6 +125,8 @@ impl<'r> Judge<'r> {
         if self.fell_back && verdict.fallback.is_none() {
             wrong.push("the fallback is forgotten".to_owned());
         }
+        let forgotten = self.refused.difference(&verdict.refused);
+        wrong.extend(forgotten.map(|serial| format!("the failed serial {serial} may come back")));
         match &verdict.outcome {
             Outcome::Boots { .. } => {}
             Outcome::Installs if !had_system => {}

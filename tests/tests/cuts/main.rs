@@ -127,7 +127,9 @@ impl Job {
 
         let mut chance = Chance::new(self.seed);
         let cuts = choose(&log, CUTS * factor, &mut chance);
-        let judged = Judge::new(&recording, &log).all(&log, &cuts);
+        let judge = Judge::new(&recording, &log);
+        assert!(judge.refused.iter().eq(self.scenario.failed), "{:?} are refused", judge.refused);
+        let judged = judge.all(&log, &cuts);
         let name = self.name();
         say(&format!(
             "cuts: {} in {} writes and flushes of {name}: {}",

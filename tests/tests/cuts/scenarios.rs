@@ -16,6 +16,8 @@ pub(crate) struct Scenario {
     pub configure: fn(&Lab),
     /// What has happened to the lab and to the machine before; its disk is blank at first.
     pub before: fn(&Lab, &Disk),
+    /// The serials of releases that have failed by then, and are refused ever after.
+    pub failed: &'static [u64],
     /// What is recorded: one boot of the machine, or several.
     pub recorded: fn(&Lab, &Disk),
 }
@@ -26,6 +28,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         name: "first install",
         configure: |_| {},
         before: |_, _| {},
+        failed: &[],
         recorded: |lab, disk| {
             boots(lab, disk, &["offers 1", "partitioning", "into ", &banner(VERSION)]);
         },
@@ -38,6 +41,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             publish(lab, "2");
             lab.publish_config().unwrap();
         },
+        failed: &[],
         recorded: |lab, disk| {
             boots(lab, disk, &["offers 2", "configuration 1 fetched", "into ", &banner("2")]);
         },
@@ -51,6 +55,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             boots(lab, disk, &[&banner(VERSION)]);
             publish(lab, "2");
         },
+        failed: &[],
         recorded: |lab, disk| {
             boots(lab, disk, &["offers 2", "cloning version 1", "installing ", &banner("2")]);
         },
@@ -59,6 +64,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         name: "clone",
         configure: |_| {},
         before: |lab, disk| boots(lab, disk, &[&banner(VERSION)]),
+        failed: &[],
         recorded: |lab, disk| boots(lab, disk, &["cloning version 1", &banner(VERSION)]),
     },
     Scenario {
@@ -69,6 +75,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             lab.write_config("controller/boot.toml", "[wipe]\ntoken = \"spring\"\n").unwrap();
             lab.publish_config().unwrap();
         },
+        failed: &[],
         recorded: |lab, disk| {
             boots(lab, disk, &["wipe.token", "installing ", "becomes DEPRIVED", &banner(VERSION)]);
         },
@@ -83,6 +90,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             machine.shows(&["offers 2", &banner("2")]);
             assert_eq!(machine.ends(), Exit::Shutdown);
         },
+        failed: &[2],
         recorded: |lab, disk| {
             boots(lab, disk, &["version 2 on ", "becomes DEPRIVED", &banner(VERSION)]);
         },

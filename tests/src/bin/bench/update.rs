@@ -44,7 +44,7 @@ const OSTREE: &str = "ostree --repo=\"$WORK/repo\" init --mode=archive
     for tree in OLD NEW; do
         tar -c --exclude='./dev/*' -C \"${!tree}\" . | ostree --repo=\"$WORK/repo\" commit -b $tree --tree=tar=/dev/stdin
     done >/dev/null";
-const OSTREE_DELTA: &str = "$PEAK ostree --repo=\"$WORK/repo\" static-delta generate --inline --from=OLD --to=NEW \
+const OSTREE_DELTA: &str = "$PEAK ostree --repo=\"$WORK/repo\" static-delta generate --inline --min-fallback-size=0 --from=OLD --to=NEW \
     --filename=\"$WORK/delta\" >/dev/null";
 const OSTREE_READY: &str = "ostree --repo=\"$SOURCE/repo\" init --mode=bare
     ostree --repo=\"$SOURCE/repo\" pull-local \"$WORK/repo\" OLD >/dev/null";

@@ -5,7 +5,7 @@
 mod compare;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ffi::OsStr,
     fs,
     os::unix::fs::symlink,
@@ -57,6 +57,7 @@ fn main() -> Result<()> {
             outcome: Outcome::Rescue(reason(&e)),
             places: BTreeMap::new(),
             fallback: None,
+            refused: BTreeSet::new(),
             wrong: Vec::new(),
         },
     };
@@ -80,8 +81,8 @@ fn examine(config: &Bundle, disk: &Path, log: &Arc<Log>) -> Result<Verdict> {
     if !partitions(config, log)? {
         // The first boot was cut before there was a table: the next one begins anew.
         let outcome = Outcome::Installs;
-        let places = BTreeMap::new();
-        return Ok(Verdict { outcome, places, fallback: None, wrong: Vec::new() });
+        let (places, refused) = (BTreeMap::new(), BTreeSet::new());
+        return Ok(Verdict { outcome, places, fallback: None, refused, wrong: Vec::new() });
     }
     let tools = Tools::from_path(OsStr::new(TOOLS));
     let decision = power_on::decide(config, vec![probe_one()?], tools, Arc::clone(log))?;
@@ -100,7 +101,8 @@ fn examine(config: &Bundle, disk: &Path, log: &Arc<Log>) -> Result<Verdict> {
         }
         Err(nothing) => installs(nothing, &decision, config)?,
     };
-    Ok(Verdict { outcome, places, fallback, wrong })
+    let refused = decision.facts.refused().iter().map(|serial| serial.0).collect();
+    Ok(Verdict { outcome, places, fallback, refused, wrong })
 }
 
 /// As on a machine: a damaged table is mended, and the kernel knows its partitions. False if some of them are still to

@@ -3,6 +3,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod bounds;
+mod https;
+
 use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
@@ -12,7 +15,7 @@ use std::{
     process::{Child, Command, Stdio},
     sync::Arc,
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use gse::serve::{Error, Limits, Options, Server, Tls};
@@ -102,6 +105,22 @@ impl Running {
             .unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// The status of the answer to a request for an image by a client with this address.
+    fn status_for(&self, client: &str) -> String {
+        self.curl(&["-o", "/dev/null", "-w", "%{http_code}", "--interface", client], FILE)
+    }
+
+    /// Asks for an image until there is a place for that.
+    fn wait_for_a_place(&self) {
+        let start = Instant::now();
+        loop {
+            match self.status_for("127.0.0.1").as_str() {
+                "503" => assert!(start.elapsed() < Duration::from_secs(20), "no place is free"),
+                status => return assert_eq!(status, "200"),
+            }
+        }
     }
 }
 
@@ -346,65 +365,6 @@ fn requests_that_mean_harm_get_an_error_and_the_server_lives() {
     assert_eq!(server.curl(&[], "latest.toml"), "format = 1\n");
 }
 
-fn hasty() -> Limits {
-    let soon = Duration::from_millis(300);
-    Limits { connections: 1, head: soon, stall: soon, ..Limits::default() }
-}
-
-#[test]
-fn a_client_that_sends_its_request_too_slowly_loses_its_place() {
-    let dist = dist();
-    let server = Running::start(dist.path(), None, hasty());
-    for start in ["", "GET /latest", "GET /latest.toml HTTP/1.1\r\nHost: x\r\nX:"] {
-        let mut slow = server.raw(start);
-        let mut answer = Vec::new();
-        // Ends only because the server hangs up.
-        slow.read_to_end(&mut answer).unwrap();
-        assert_eq!(server.curl(&[], "latest.toml"), "format = 1\n", "after {start:?}");
-    }
-}
-
-#[test]
-fn an_idle_client_loses_its_place() {
-    let dist = dist();
-    let server = Running::start(dist.path(), None, hasty());
-    let answer = server.answer("GET /latest.toml HTTP/1.1\r\nHost: x\r\n\r\n");
-    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
-}
-
-#[test]
-fn a_client_that_takes_nothing_of_its_download_loses_its_place() {
-    let dist = dist();
-    let length = 64 << 20;
-    fs::File::create(dist.path().join("large")).unwrap().set_len(length).unwrap();
-    let server = Running::start(dist.path(), None, hasty());
-    let mut stalled = server.raw("GET /large HTTP/1.1\r\nHost: x\r\n\r\n");
-    // Answered only once the only place is free again.
-    assert_eq!(server.curl(&[], "latest.toml"), "format = 1\n");
-    let mut taken = Vec::new();
-    let _ = stalled.read_to_end(&mut taken);
-    assert!((taken.len() as u64) < length);
-}
-
-#[test]
-fn connections_beyond_the_bound_wait_for_a_place() {
-    let dist = dist();
-    let limits = Limits { connections: 2, ..Limits::default() };
-    let server = Running::start(dist.path(), None, limits);
-    let request = "GET /latest.toml HTTP/1.1\r\nHost: x\r\n\r\n";
-    let mut first = server.raw(request);
-    let mut second = server.raw(request);
-    let mut byte = [0];
-    first.read_exact(&mut byte).unwrap();
-    second.read_exact(&mut byte).unwrap();
-    let mut third = server.raw(request);
-    third.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
-    assert!(third.read(&mut byte).is_err(), "the third was answered beside two others");
-    drop(first);
-    third.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    third.read_exact(&mut byte).unwrap();
-}
-
 #[test]
 fn a_stopped_server_ends_its_downloads_and_takes_no_more() {
     let dist = dist();
@@ -446,42 +406,6 @@ fn tls(folder: &Path, certificate: &str, key: &str) -> Tls {
     fs::write(&tls.certificates, certificate).unwrap();
     fs::write(&tls.key, key).unwrap();
     tls
-}
-
-#[test]
-fn https_is_served_to_those_who_know_the_certificate() {
-    let (dist, folder) = (dist(), tempfile::tempdir().unwrap());
-    let (certificate, key) = certificate();
-    let tls = tls(folder.path(), &certificate, &key);
-    let trusted = tls.certificates.to_str().unwrap().to_owned();
-    let server = Running::start(dist.path(), Some(tls), Limits::default());
-    assert!(server.url.starts_with("https://127.0.0.1:"), "{}", server.url);
-    assert_eq!(server.curl(&["--cacert", &trusted], "latest.toml"), "format = 1\n");
-
-    let url = format!("{}{FILE}", server.url);
-    let distrusting = Command::new("curl").args(["-s", &url]).status().unwrap();
-    // "peer certificate cannot be authenticated", by curl's manual.
-    assert_eq!(distrusting.code(), Some(60));
-
-    let roots = ureq::tls::Certificate::from_pem(certificate.as_bytes()).unwrap();
-    let tls = ureq::tls::TlsConfig::builder()
-        .root_certs(ureq::tls::RootCerts::new_with_certs(&[roots]))
-        .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .build();
-    let agent: ureq::Agent = ureq::Agent::config_builder().tls_config(tls).build().into();
-    let mut answer = agent.get(&url).header("Range", "bytes=1000000-1999999").call().unwrap();
-    let bytes = answer.body_mut().read_to_vec().unwrap();
-    assert!(bytes == content(3_000_000)[1_000_000..2_000_000]);
-}
-
-#[test]
-fn plain_http_to_an_https_port_is_turned_away() {
-    let (dist, folder) = (dist(), tempfile::tempdir().unwrap());
-    let (certificate, key) = certificate();
-    let tls = tls(folder.path(), &certificate, &key);
-    let server = Running::start(dist.path(), Some(tls), Limits::default());
-    let answer = server.answer("GET /latest.toml HTTP/1.0\r\n\r\n");
-    assert!(!answer.contains("format"), "{answer}");
 }
 
 #[test]
