@@ -274,11 +274,11 @@ fn place(
 /// `mount -o remount,ro` does.
 ///
 /// # Errors
-/// `EBUSY` if a file is still open for writing where nothing may be written any more.
+/// `EBUSY` if a file is still open for writing where nothing may be written any more, for longer than a second.
 pub fn remount(target: &Path, flags: MountFlags) -> Result<(), MountError> {
     let bits =
         rustix::mount::MountFlags::from_bits_retain(u32::try_from(flags.bits()).unwrap_or(0));
-    mount_remount(target, bits, "")
+    when_idle(|| mount_remount(target, bits, ""))
         .map_err(|e| MountError::Remount { target: target.to_owned(), source: e.into() })
 }
 
@@ -291,20 +291,25 @@ pub fn unmount(target: &Path, flags: UnmountFlags) -> Result<(), MountError> {
         .map_err(|e| MountError::Unmount { target: target.to_owned(), source: e.into() })
 }
 
-/// Unmounts, and tries again for a second while the mount is in use.
+/// Unmounts, once the mount is not in use any more.
+fn unmount_idle(target: &Path) -> Result<(), MountError> {
+    when_idle(|| umount2(target, UnmountFlags::empty()))
+        .map_err(|e| MountError::Unmount { target: target.to_owned(), source: e.into() })
+}
+
+/// Does something to a mount, and tries again for a second while that is in use.
 ///
 /// A process that another thread is just forking has a copy of every descriptor of this one until it
 /// executes its program, so a mount can be busy though nobody who uses it is left.
-fn unmount_idle(target: &Path) -> Result<(), MountError> {
+fn when_idle(change: impl Fn() -> rustix::io::Result<()>) -> rustix::io::Result<()> {
     const PAUSE: Duration = Duration::from_millis(5);
     for _ in 0..200 {
-        match umount2(target, UnmountFlags::empty()) {
+        match change() {
             Err(rustix::io::Errno::BUSY) => thread::sleep(PAUSE),
-            Ok(()) => return Ok(()),
-            Err(_) => break,
+            done => return done,
         }
     }
-    unmount(target, UnmountFlags::empty())
+    change()
 }
 
 /// Whether `path` is on another filesystem than the directory that it lies in.

@@ -29,8 +29,8 @@ use common::{
 use gse_controller::{
     fetch::{Client, Patience, RemoteImage, Retry, Switch},
     install::{
-        FileSource, FrameSource, FrameSources, InstallError, Limits, LocalTree, Origin, Patch,
-        Plan, Report, Seed, SourceError, install, make,
+        FileSource, FrameSource, FrameSources, InstallError, Limits, LocalTree, Patch, Plan,
+        Report, Seed, SourceError, install, make,
     },
 };
 use gse_protocol::{
@@ -365,14 +365,9 @@ fn a_file_that_changes_while_its_blocks_are_shared_is_taken_as_it_should_be_or_n
 struct InTurn<'a>(std::slice::Iter<'a, &'a [u8]>);
 
 impl FrameSource for InTurn<'_> {
-    fn read_frame(
-        &mut self,
-        _: &PlacedFrame,
-        _: Option<Origin>,
-        packed: &mut Vec<u8>,
-    ) -> Result<Origin, SourceError> {
+    fn read_frame(&mut self, _: &PlacedFrame, packed: &mut Vec<u8>) -> Result<(), SourceError> {
         (*self.0.next().unwrap()).clone_into(packed);
-        Ok(Origin(0))
+        Ok(())
     }
 }
 
