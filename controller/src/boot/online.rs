@@ -44,7 +44,7 @@ impl Machine {
             return true;
         }
         let mut wanted = config.network.clone();
-        if disks.has_labels() && !network::has_links(Path::new(super::SYS)) {
+        if disks.has_labels() && !self.awaits_link(wanted.carrier_timeout) {
             // A machine without a network card is not kept waiting for one that it never had.
             wanted.carrier_timeout = 0;
         }
@@ -60,6 +60,19 @@ impl Machine {
                 false
             }
         }
+    }
+
+    /// Whether there is a network card. One on PCI is there when its driver is loaded; what hangs on USB shows up some time
+    /// after its bus does, and is waited for as long as anything does.
+    fn awaits_link(&self, seconds: u32) -> bool {
+        let sys = Path::new(super::SYS);
+        let usb =
+            fs::read_dir(sys.join("bus/usb/devices")).is_ok_and(|mut buses| buses.next().is_some());
+        let limit = Duration::from_secs(u64::from(seconds) * u64::from(usb));
+        let link = || network::has_links(sys);
+        let over = || (link() || self.hotplug.settled()).then_some(());
+        self.hotplug.wait_until(limit, over);
+        link()
     }
 
     /// Whether dracut, or a script of the administrator's, has brought a network up: that is the one that is

@@ -37,7 +37,13 @@ fn a_usb_disk_and_a_usb_network_card_may_come_late() {
     // Both are plugged in before the power is on, as they mostly are.
     let spec = lab.machine();
     let nics = vec![Nic::default().model(Model::E1000)];
-    let machine = Spec { nics, ..spec }.disk(disk).start().unwrap();
+    let machine = Spec { nics, ..spec }.disk(disk.clone()).start().unwrap();
     machine.console.expect(&banner("1"), LONG).unwrap();
+    assert_eq!(machine.ends(), Exit::Shutdown);
+
+    // The disk is there long before USB has shown that there is a network card on it.
+    let nics = vec![Nic::default().model(Model::Usb)];
+    let machine = Spec { nics, ..lab.machine() }.disk(disk.bus(Bus::Virtio)).start().unwrap();
+    machine.shows(&["has 10.0.2.15/24", "offers 1", &banner("1")]);
     assert_eq!(machine.ends(), Exit::Shutdown);
 }
