@@ -41,7 +41,7 @@ fn a_usb_disk_and_a_usb_network_card_may_come_late() {
     machine.console.expect(&banner("1"), LONG).unwrap();
     assert_eq!(machine.ends(), Exit::Shutdown);
 
-    // The disk is there long before USB has shown that there is a network card on it.
+    // The disk is not on USB here, so that waiting for it gives USB no time.
     let nics = vec![Nic::default().model(Model::Usb)];
     let machine = Spec { nics, ..lab.machine() }.disk(disk.bus(Bus::Virtio)).start().unwrap();
     machine.shows(&["has 10.0.2.15/24", "offers 1", &banner("1")]);
