@@ -8,7 +8,7 @@
 //! The file is CBOR (RFC 8949), structs as arrays, in one zstd frame. Machines keep the CBOR, of which [`crate::delta`]
 //! makes later indices.
 
-use std::{collections::HashMap, io::Read as _};
+use std::{collections::HashMap, io::Read as _, ops::Range};
 
 use minicbor::{Decode, Encode};
 
@@ -96,6 +96,13 @@ pub struct PlacedFrame {
     pub unpacked_offset: u64,
     /// Its lengths and digest.
     pub frame: Frame,
+}
+
+impl PlacedFrame {
+    /// Where it is in `system.tar.zst`.
+    pub fn packed_range(&self) -> Range<u64> {
+        self.packed_offset..self.packed_offset.saturating_add(self.frame.packed.into())
+    }
 }
 
 /// A file, directory or other node of the tree.

@@ -117,11 +117,38 @@ pub enum Busy {
     Wait,
 }
 
+/// A turn at what only one program may do beside the system. It ends when this is dropped.
+struct Turn(File);
+
+impl Turn {
+    fn take(info: &Path, busy: Busy) -> Result<Self> {
+        let lock = File::create(info.join(LOCK)).context("making a lock")?;
+        let take = match busy {
+            Busy::Fail => FlockOperation::NonBlockingLockExclusive,
+            Busy::Wait => FlockOperation::LockExclusive,
+        };
+        match retry_on_intr(|| flock(&lock, take)) {
+            Err(Errno::WOULDBLOCK) => {
+                bail!("an update is being fetched or planned at this moment: try again in a minute")
+            }
+            taken => taken.context("locking what is beside the system")?,
+        }
+        Ok(Self(lock))
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        // Closing alone is not enough: a child that is just being forked still has the file open.
+        let _ = flock(&self.0, FlockOperation::Unlock);
+    }
+}
+
 /// The machine of a running system.
 pub struct Beside {
     info: PathBuf,
     /// Nobody else writes to slots.
-    _lock: File,
+    _turn: Turn,
     machine: Machine,
     config: Bundle,
     report: BootReport,
@@ -138,17 +165,7 @@ impl Beside {
         if report.filesystem.is_none() {
             bail!("this system runs from memory: each start fetches the newest release");
         }
-        let lock = File::create(place.info.join(LOCK)).context("making a lock")?;
-        let turn = match busy {
-            Busy::Fail => FlockOperation::NonBlockingLockExclusive,
-            Busy::Wait => FlockOperation::LockExclusive,
-        };
-        match retry_on_intr(|| flock(&lock, turn)) {
-            Err(Errno::WOULDBLOCK) => {
-                bail!("an update is being fetched or planned at this moment: try again in a minute")
-            }
-            taken => taken.context("locking what is beside the system")?,
-        }
+        let turn = Turn::take(&place.info, busy)?;
         let left = place.info.join(LEFT);
         let config = config::left(&left)?;
         let last = LastServers::load(&left);
@@ -159,7 +176,7 @@ impl Beside {
         let tools = format!("{TOOLS}:{}", place.info.join(LEFT_TOOLS).display());
         let tools = Tools::from_path(tools.as_ref());
         let machine = Machine { host: Host::Running, log, cmdline, hotplug, tools, loops };
-        Ok(Self { info: place.info.clone(), _lock: lock, machine, config, report, last })
+        Ok(Self { info: place.info.clone(), _turn: turn, machine, config, report, last })
     }
 
     /// What the configuration says.
@@ -287,5 +304,22 @@ impl Beside {
         {
             *now = life;
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_turn_ends_with_its_owner_even_while_the_file_is_open_elsewhere() {
+        let dir = tempfile::tempdir().unwrap();
+        let turn = Turn::take(dir.path(), Busy::Fail).unwrap();
+        let inherited = turn.0.try_clone().unwrap();
+        assert!(Turn::take(dir.path(), Busy::Fail).is_err());
+        drop(turn);
+        Turn::take(dir.path(), Busy::Fail).unwrap();
+        drop(inherited);
     }
 }

@@ -209,12 +209,7 @@ impl<'a> RemoteImage<'a> {
 
     /// Reads some bytes from the current server, more than none.
     fn attempt(&mut self, buffer: &mut [u8]) -> Result<usize, Problem> {
-        if self.at == self.until
-            && let Some(mut stream) = self.stream.take()
-        {
-            // Once its end was seen, the connection can be used again.
-            let _ = stream.read_some(&mut [0]);
-        }
+        self.finish();
         if self.away.is_some_and(|since| since.elapsed() >= self.retry.back) && self.is_free(0) {
             (self.current, self.stream, self.away, self.pace) = (0, None, None, Pace::default());
         }
@@ -234,6 +229,15 @@ impl<'a> RemoteImage<'a> {
         self.pace.count(got as u64, start.elapsed(), window, enough)?;
         self.stream = Some(stream);
         Ok(got)
+    }
+
+    /// Ends a request of which everything has come: once its end was seen, the connection can be used again.
+    fn finish(&mut self) {
+        if self.at == self.until
+            && let Some(mut stream) = self.stream.take()
+        {
+            let _ = stream.read_some(&mut [0]);
+        }
     }
 
     /// Whether there is another server to go to that may be quicker.

@@ -99,7 +99,7 @@ impl<'i> Wanted<'i> {
     pub(super) fn runs(&self) -> Vec<Range<u64>> {
         let mut runs: Vec<Range<u64>> = Vec::new();
         for (_, frame) in &self.frames {
-            let range = frame.packed_offset..frame.packed_offset + u64::from(frame.frame.packed);
+            let range = frame.packed_range();
             match runs.last_mut() {
                 Some(last) if last.end + GAP >= range.start => last.end = range.end,
                 _ => runs.push(range),

@@ -57,7 +57,10 @@ impl<'p> Patch<'p> {
         let mut table = Vec::new();
         let (mut packed, mut unpacked) = (Vec::new(), Vec::new());
         let mut zstd = decompressor()?;
-        for (number, frame) in file.placed_frames().take(file.table as usize).enumerate() {
+        let frames: Vec<_> = file.placed_frames().take(file.table as usize).collect();
+        // Or the rest would be on its way before it is known what of it is wanted.
+        source.expect(frames.last().map(|last| 0..last.packed_range().end).into_iter().collect());
+        for (number, frame) in frames.into_iter().enumerate() {
             source.read_frame(&frame, &mut packed)?;
             if !frame.frame.is(&packed) && !source.read_again(&frame, &mut packed)? {
                 return Err(InstallError::Frame { number });

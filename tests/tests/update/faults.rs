@@ -148,6 +148,20 @@ fn client() -> Client {
 }
 
 #[test]
+fn no_byte_of_a_patch_file_is_asked_for_twice() {
+    let scene = Scene::new();
+    let server = scene.honest();
+    scene.updates(&[&server]);
+    let asked = server.requests();
+    let mut end = 0;
+    for request in asked.iter().filter(|request| request.path == PATCH) {
+        assert!(request.from.unwrap_or(0) >= end, "{asked:?}");
+        end = request.last.map_or(usize::MAX, |last| last + 1);
+    }
+    assert!(end >= scene.published(PATCH).len());
+}
+
+#[test]
 fn each_lie_of_a_server_is_found_out_and_the_next_server_serves() {
     let scene = Scene::new();
     let older = fs::read(scene.lab.file("1", IMAGE)).unwrap();

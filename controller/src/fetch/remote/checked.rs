@@ -20,8 +20,8 @@ impl RemoteImage<'_> {
             match self.read_some(buffer)? {
                 0 => {
                     let size = self.size;
-                    let last =
-                        Problem::Cut { got: size, expected: frame_end(frame) }.at(&self.path);
+                    let last = Problem::Cut { got: size, expected: frame.packed_range().end }
+                        .at(&self.path);
                     return Err(RemoteError { at: size, size, last });
                 }
                 got => filled += got,
@@ -66,6 +66,7 @@ impl RemoteImage<'_> {
 
 impl FrameSource for RemoteImage<'_> {
     fn expect(&mut self, runs: Vec<Range<u64>>) {
+        self.finish();
         self.runs = runs;
         self.stream = None;
     }
@@ -95,15 +96,10 @@ impl FrameSource for RemoteImage<'_> {
         frame: &PlacedFrame,
         packed: &mut Vec<u8>,
     ) -> Result<bool, SourceError> {
-        let part = frame.packed_offset..frame_end(frame);
-        let again = self.again(part, &mut |one| {
+        let again = self.again(frame.packed_range(), &mut |one| {
             one.fill(frame, packed).map_err(io::Error::other)?;
             Ok(frame.frame.is(packed))
         });
         Ok(again?)
     }
-}
-
-fn frame_end(frame: &PlacedFrame) -> u64 {
-    frame.packed_offset.saturating_add(frame.frame.packed.into())
 }
