@@ -99,6 +99,24 @@ fn modules_file(name: &str) -> String {
 }
 
 #[test]
+fn what_is_loaded_side_by_side_waits_for_what_it_looks_for_when_it_starts() {
+    let drivers = drivers();
+    let names = ["btrfs", "xfs"].map(str::to_owned);
+    let plan: BTreeMap<_, _> = drivers.plan_at_once(&names).into_iter().collect();
+    let stem = |path: &str| path.rsplit('/').next().unwrap().split('.').next().unwrap().to_owned();
+    let waits: BTreeMap<_, BTreeSet<_>> = plan
+        .iter()
+        .map(|(path, first)| (stem(path), first.iter().map(|path| stem(path)).collect()))
+        .collect();
+    for name in ["libcrc32c", "btrfs"] {
+        assert!(waits[name].contains("crc32c-intel"), "{name}: {waits:?}");
+    }
+    assert!(waits["crc32c-intel"].is_empty());
+    let all: BTreeSet<_> = names.iter().flat_map(|name| drivers.plan_named(name)).collect();
+    assert_eq!(plan.into_keys().collect::<BTreeSet<_>>(), all);
+}
+
+#[test]
 fn every_module_of_a_stock_kernel_has_the_order_that_modprobe_has() {
     let (drivers, tree) = (drivers(), joined_softdeps());
     let names: Vec<String> = modules_file("modules.dep")

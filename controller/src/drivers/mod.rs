@@ -31,7 +31,7 @@ pub use self::hotplug::{Hotplug, HotplugError};
 use self::{
     alias::Aliases,
     modules::{ModuleId, Modules},
-    rules::Rules,
+    rules::{Rules, SoftDependencies},
 };
 use crate::{cmdline::CmdLine, log::Log, sys::kmod};
 
@@ -118,15 +118,41 @@ impl Drivers {
     /// Loads the modules of these names with all that they need, each in a thread of its own: the kernel reads and checks
     /// one while another tests which algorithm is quickest. Returns when all of them are loaded.
     pub fn load_at_once(&self, names: &[String], log: &Log) {
-        let wanted: Vec<_> = names.iter().flat_map(|name| self.named(name)).collect();
+        let plan = self.side_by_side(names);
         thread::scope(|scope| {
-            for module in self.plan_all(&wanted) {
-                let load = move || self.load(module, log);
+            for (module, first) in &plan {
+                let load = move || {
+                    for first in first {
+                        self.load(*first, log);
+                    }
+                    self.load(*module, log);
+                };
                 if thread::Builder::new().spawn_scoped(scope, load).is_err() {
                     load();
                 }
             }
         });
+    }
+
+    /// What is loaded for these names, and what of it has to be ready before each: a module's symbols are waited for by the
+    /// kernel, but not what it looks for when it starts, such as libcrc32c for an algorithm.
+    fn side_by_side(&self, names: &[String]) -> Vec<(ModuleId, Vec<ModuleId>)> {
+        let wanted: Vec<_> = names.iter().flat_map(|name| self.named(name)).collect();
+        let mut plan: Vec<(ModuleId, Vec<ModuleId>)> = Vec::new();
+        for module in self.plan_all(&wanted) {
+            let mut first = self.softly(module, |soft| &soft.pre);
+            // Those that come later are part of a circle, in which nobody may wait.
+            first.retain(|first| plan.iter().any(|(earlier, _)| earlier == first));
+            plan.push((module, first));
+        }
+        plan
+    }
+
+    /// The files that [`Drivers::load_at_once`] would load, each with those that have to be ready before.
+    pub fn plan_at_once(&self, names: &[String]) -> Vec<(&str, Vec<&str>)> {
+        let path = |module| self.modules.path(module);
+        let plan = self.side_by_side(names).into_iter();
+        plan.map(|(module, first)| (path(module), first.into_iter().map(path).collect())).collect()
     }
 
     /// The files that [`Drivers::load_for`] would load, in order, relative to the modules' directory.
@@ -209,15 +235,21 @@ impl Drivers {
     }
 
     fn plan_all(&self, wanted: &[ModuleId]) -> Vec<ModuleId> {
-        plan::order(wanted, |module| {
-            let soft = self.rules.softdeps.get(self.modules.name(module));
-            let modules = |names: &[String]| names.iter().flat_map(|n| self.named(n)).collect();
-            plan::Needs {
-                dependencies: self.modules.dependencies(module),
-                before: soft.map(|s| modules(&s.pre)).unwrap_or_default(),
-                after: soft.map(|s| modules(&s.post)).unwrap_or_default(),
-            }
+        plan::order(wanted, |module| plan::Needs {
+            dependencies: self.modules.dependencies(module),
+            before: self.softly(module, |soft| &soft.pre),
+            after: self.softly(module, |soft| &soft.post),
         })
+    }
+
+    /// Soft dependencies of a module, on one of their sides.
+    fn softly(
+        &self,
+        module: ModuleId,
+        side: fn(&SoftDependencies) -> &Vec<String>,
+    ) -> Vec<ModuleId> {
+        let soft = self.rules.softdeps.get(self.modules.name(module));
+        soft.into_iter().flat_map(side).flat_map(|name| self.named(name)).collect()
     }
 
     fn paths(&self, wanted: &[ModuleId]) -> Vec<&str> {

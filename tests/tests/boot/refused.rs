@@ -84,7 +84,7 @@ fn a_damaged_index_or_release_is_not_believed() {
     let (lab, disk) = prepared(dir.path());
     let untouched = disk::partition_digest(&disk, 3);
     damage(&lab, INDEX, |bytes| flip(bytes));
-    refuses(&lab, &disk, "this is not what the release names");
+    refuses(&lab, &disk, "is not what the release names on any server");
     mend(&lab);
     damage(&lab, RELEASE, |bytes| flip(bytes));
     refuses(&lab, &disk, "no server has a release that can be used");
