@@ -13,7 +13,9 @@ use gse_tests::{
 fn publish(lab: &Lab, version: &str, init: &str) {
     small::publish(lab, version, |tree| {
         let path = tree.join("sbin/init");
-        let text = format!("#!/bin/sh\nPATH=/bin\necho small: starts {version}\n{init}\n");
+        // Into the kernel's log: what a terminal still has to send is lost in a panic.
+        let says = format!("echo '<4>small: starts {version}' >/dev/kmsg");
+        let text = format!("#!/bin/sh\nPATH=/bin\n{says}\n{init}\n");
         fs::write(&path, text).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     });
