@@ -77,15 +77,16 @@ impl<'a> Frames<'a> {
         metadata: Metadata,
         meter: &'a Meter<'a>,
     ) -> Self {
+        let mut runs = wanted.frames_of_runs().into_iter();
+        // Each has its first run before any thread starts: the first run may have been asked for already, by the first
+        // source.
+        let begins = |image| Mutex::new(Reader { image, run: runs.next().unwrap_or_default() });
         Self {
             wanted,
             root,
             metadata,
-            sources: sources
-                .into_iter()
-                .map(|image| Mutex::new(Reader { image, run: 0..0 }))
-                .collect(),
-            runs: Mutex::new(wanted.frames_of_runs().into_iter()),
+            sources: sources.into_iter().map(begins).collect(),
+            runs: Mutex::new(runs),
             threads: AtomicUsize::new(0),
             chain: Chain::default(),
             again: AtomicU64::new(0),
