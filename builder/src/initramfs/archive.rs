@@ -4,7 +4,10 @@
 //! own, so each can be compressed by another core, and read by the kernel as soon as it gets there. Where
 //! one ends is decided by sizes alone, so the image is the same whatever number of cores made it.
 
-use std::io::{self, Write as _};
+use std::{
+    cmp::Reverse,
+    io::{self, Write as _},
+};
 
 use cpio::newc::{Builder, ModeFileType, trailer};
 use zstd::zstd_safe::CParameter;
@@ -52,14 +55,25 @@ struct Segment<'t> {
 
 /// Packs the tree on all cores. `time` (seconds since 1970) is the time of every file.
 pub(super) fn pack(tree: &Tree, time: u32, effort: Effort) -> Result<Vec<Packed>, Error> {
-    parallel::map(&segments(tree, effort.segment), |segment| {
-        let failed =
-            |source| Error::Pack { what: format!("the {:?} part", segment.category), source };
-        let archive = archive(segment, time).map_err(failed)?;
-        let bytes = compress(&archive, effort.level).map_err(failed)?;
-        let files = segment.entries.iter().filter(|(_, n)| matches!(n, Node::File { .. })).count();
-        Ok(Packed { category: segment.category, files, plain: segment.size as u64, bytes })
-    })
+    let mut order: Vec<_> = segments(tree, effort.segment).into_iter().enumerate().collect();
+    // The largest are begun first, so that no core is left alone with one at the end.
+    order.sort_by_key(|(_, segment)| Reverse(segment.size));
+    let mut packed = parallel::map(&order, |(place, segment)| {
+        Ok::<_, Error>((*place, segment.pack(time, effort.level)?))
+    })?;
+    packed.sort_by_key(|(place, _)| *place);
+    Ok(packed.into_iter().map(|(_, packed)| packed).collect())
+}
+
+impl Segment<'_> {
+    fn pack(&self, time: u32, level: i32) -> Result<Packed, Error> {
+        let Self { category, size, .. } = *self;
+        let failed = |source| Error::Pack { what: format!("the {category:?} part"), source };
+        let archive = archive(self, time).map_err(failed)?;
+        let bytes = compress(&archive, level).map_err(failed)?;
+        let files = self.entries.iter().filter(|(_, n)| matches!(n, Node::File { .. })).count();
+        Ok(Packed { category, files, plain: size as u64, bytes })
+    }
 }
 
 fn segments(tree: &Tree, limit: usize) -> Vec<Segment<'_>> {
