@@ -16,11 +16,11 @@ use super::{
     parts::Wanted,
     place::Places,
     progress::Meter,
-    threads::{each, joined, on_threads},
+    threads::{joined, on_threads, runs},
 };
 
-/// How many neighbours a thread copies at once.
-const FILES: usize = 8;
+/// How many neighbours a thread copies at once: as many as the disk is asked for together.
+const FILES: usize = 32;
 
 /// What is fetched from a server, or wherever an image is.
 #[derive(Default)]
@@ -32,21 +32,43 @@ pub struct FrameSources<'s> {
 }
 
 /// What was done for the content.
-#[derive(Default)]
 pub(super) struct Contents {
+    pub(super) copied: Copied,
+    pub(super) patched: Patched,
+    /// What was fetched, of the patch file and of the image.
+    pub(super) fetched: Unpacked,
+}
+
+/// What came out of local trees.
+#[derive(Default)]
+pub(super) struct Copied {
+    pub(super) bytes: u64,
+    /// What should have come, too.
+    missing: Vec<u32>,
     pub(super) damaged: Damaged,
-    /// Bytes out of local trees.
-    pub(super) copied: u64,
-    /// Bytes made with patches.
-    pub(super) patched: u64,
-    /// Files that were not, though they should have been.
-    pub(super) unpatched: usize,
+}
+
+/// What was made with patches.
+#[derive(Default)]
+pub(super) struct Patched {
+    pub(super) bytes: u64,
+    /// What should have been made, too.
+    pub(super) missing: Vec<u32>,
     /// Why the patch file could not be read to its end.
-    pub(super) no_patches: Option<String>,
-    /// Bytes read of the patch file and of the image.
-    pub(super) fetched: u64,
+    pub(super) why: Option<String>,
+    fetched: Unpacked,
+}
+
+/// What was read of a file of frames.
+#[derive(Default)]
+pub(super) struct Unpacked {
+    pub(super) bytes: u64,
+    /// How many threads did it.
     pub(super) threads: usize,
-    pub(super) fetched_again: u64,
+    /// How many frames were read twice.
+    pub(super) again: u64,
+    /// What did not come out right.
+    failed: Vec<u32>,
 }
 
 impl Work<'_> {
@@ -73,37 +95,52 @@ impl Work<'_> {
         flusher: &Flusher,
         meter: &Meter<'_>,
     ) -> Result<Contents, InstallError> {
-        let plan = self.plan;
-        let mut contents = Contents::default();
-        let mut missing = self.copy(flusher, meter, &mut contents)?;
-        match (plan.of_patch(), sources.patch) {
-            (Some(wanted), Some(patch)) => {
-                let failed = match self.unpack(&wanted, patch, flusher, meter, &mut contents) {
-                    Err(why) if why.is_of_source() => {
-                        contents.no_patches = Some(why.to_string());
-                        self.take_away(&plan.patched.files)?
-                    }
-                    failed => failed?,
-                };
-                contents.unpatched = failed.len();
-                contents.patched = plan.patched.bytes.saturating_sub(plan.stored_in(&failed));
-                missing.extend(failed);
-            }
-            (Some(_), None) => missing.extend(&plan.patched.files),
-            (None, _) => {}
-        }
-        missing.extend(&plan.frames.files);
+        let FrameSources { patch, image } = sources;
+        // At once: this waits for the disk, and that for the network.
+        let (copied, patched) = thread::scope(|scope| {
+            let copying = scope.spawn(|| self.copy(flusher, meter));
+            let patched = self.patch(patch, flusher, meter);
+            (joined(copying), patched)
+        });
+        let (copied, patched) = (copied?, patched?);
+        let mut missing = [&*copied.missing, &*patched.missing, &*self.plan.frames.files].concat();
         missing.sort_unstable();
-        match sources.image {
+        let mut fetched = match image {
             // An image without files has nothing but headers.
-            _ if missing.is_empty() => {}
-            None => return Err(InstallError::Damaged(contents.damaged)),
-            Some(image) => {
-                let wanted = plan.of_image(&missing);
-                self.unpack(&wanted, image, flusher, meter, &mut contents)?;
+            _ if missing.is_empty() => Unpacked::default(),
+            None => return Err(InstallError::Damaged(copied.damaged)),
+            Some(image) => self.unpack(&self.plan.of_image(&missing), image, flusher, meter)?,
+        };
+        fetched.bytes += patched.fetched.bytes;
+        fetched.threads = fetched.threads.max(patched.fetched.threads);
+        fetched.again += patched.fetched.again;
+        Ok(Contents { copied, patched, fetched })
+    }
+
+    /// Makes the files that the plan has patches for.
+    fn patch(
+        self,
+        source: Option<&mut dyn FrameSource>,
+        flusher: &Flusher,
+        meter: &Meter<'_>,
+    ) -> Result<Patched, InstallError> {
+        let plan = self.plan;
+        let Some(wanted) = plan.of_patch() else { return Ok(Patched::default()) };
+        let Some(source) = source else {
+            return Ok(Patched { missing: plan.patched.files.clone(), ..Patched::default() });
+        };
+        match self.unpack(&wanted, source, flusher, meter) {
+            Err(why) if why.is_of_source() => {
+                let (missing, why) = (self.take_away(&plan.patched.files)?, Some(why.to_string()));
+                Ok(Patched { missing, why, ..Patched::default() })
+            }
+            unpacked => {
+                let mut fetched = unpacked?;
+                let missing = std::mem::take(&mut fetched.failed);
+                let bytes = plan.patched.bytes.saturating_sub(plan.stored_in(&missing));
+                Ok(Patched { bytes, missing, why: None, fetched })
             }
         }
-        Ok(contents)
     }
 
     /// Takes away what was made of some files, and returns them.
@@ -118,38 +155,26 @@ impl Work<'_> {
         Ok(files.to_vec())
     }
 
-    /// Copies what the plan takes from local trees, and returns what is damaged there.
-    fn copy(
-        self,
-        flusher: &Flusher,
-        meter: &Meter<'_>,
-        contents: &mut Contents,
-    ) -> Result<Vec<u32>, InstallError> {
+    /// Copies what the plan takes from local trees.
+    fn copy(self, flusher: &Flusher, meter: &Meter<'_>) -> Result<Copied, InstallError> {
         let local = &self.plan.local;
-        if local.files.is_empty() {
-            return Ok(Vec::new());
-        }
-        let threads = self.limits.cores.get();
         meter.expect(local.bytes);
         let copies = Copies::new(self.plan, self.root, self.metadata, flusher, meter);
-        each(threads, FILES, &local.files, || copies.worker())?;
+        runs(self.limits.cores.get(), FILES, &local.files, || copies.worker())?;
         let damaged = copies.damaged();
-        let numbers: Vec<u32> = damaged.iter().map(|(number, _)| *number).collect();
-        contents.damaged = self.named(&damaged);
-        contents.copied = local.bytes.saturating_sub(self.plan.stored_in(&numbers));
-        contents.threads = threads;
-        Ok(numbers)
+        let missing: Vec<u32> = damaged.iter().map(|(number, _)| *number).collect();
+        let bytes = local.bytes.saturating_sub(self.plan.stored_in(&missing));
+        Ok(Copied { bytes, missing, damaged: self.named(&damaged) })
     }
 
-    /// Makes files out of frames, and returns those that did not come out right.
+    /// Makes files out of frames.
     fn unpack(
         self,
         wanted: &Wanted<'_>,
         source: &mut dyn FrameSource,
         flusher: &Flusher,
         meter: &Meter<'_>,
-        contents: &mut Contents,
-    ) -> Result<Vec<u32>, InstallError> {
+    ) -> Result<Unpacked, InstallError> {
         let threads = wanted.workers(self.limits);
         meter.expect(wanted.packed());
         source.expect(wanted.runs());
@@ -161,10 +186,8 @@ impl Work<'_> {
         };
         let frames = Frames::new(wanted, sources, self.root, self.metadata, meter);
         on_threads(threads, || frames.work(flusher))?;
-        contents.threads = threads.max(contents.threads);
-        contents.fetched += wanted.packed();
-        contents.fetched_again += frames.fetched_again();
-        Ok(frames.failed())
+        let again = frames.fetched_again();
+        Ok(Unpacked { bytes: wanted.packed(), threads, again, failed: frames.failed() })
     }
 
     fn named(self, damaged: &[(u32, Damage)]) -> Damaged {

@@ -195,6 +195,11 @@ impl Worker<'_, '_> {
     fn files(&mut self, frame: &PlacedFrame, unpacked: &[u8]) -> Result<bool, InstallError> {
         let wanted = self.shared.wanted;
         let parts = wanted.parts(frame);
+        if let Some(bases) = &mut self.bases {
+            for part in &parts {
+                part.patch.iter().for_each(|piece| bases.expect(piece, part.from));
+            }
+        }
         // First the file that goes on in the next frame: another thread may wait for it.
         for part in parts.iter().filter(|p| p.is_first() && !p.is_last()) {
             self.begin(part, unpacked)?;

@@ -102,6 +102,13 @@ impl<'s> Reader<'s> {
     pub(super) fn open(&mut self, number: u32) -> Result<OwnedFd, Damage> {
         self.open_kept(number).unwrap_or_else(|| self.open_placed(number))
     }
+
+    /// Says that this part of the file's stored bytes will be read. What is wrong with the file is found then.
+    pub(super) fn expect(&mut self, number: u32, from: u64, length: u64) {
+        if let Ok(file) = self.open(number) {
+            reading::expect(file.as_fd(), from, length);
+        }
+    }
 }
 
 /// What all threads share.
@@ -125,8 +132,8 @@ impl<'a> Copies<'a> {
         Self { plan, root, metadata, flusher, meter, damaged: Mutex::default() }
     }
 
-    /// What one thread does with each of its files.
-    pub(super) fn worker(&self) -> impl FnMut(u32) -> Result<(), InstallError> {
+    /// What one thread does with each run of its files.
+    pub(super) fn worker(&self) -> impl FnMut(&[u32]) -> Result<(), InstallError> {
         let mut worker = Worker {
             shared: self,
             readers: self.plan.known.seeds.iter().map(Reader::new).collect(),
@@ -137,7 +144,10 @@ impl<'a> Copies<'a> {
             },
             buffer: vec![0; reading::BUFFER],
         };
-        move |number| worker.file(number)
+        move |run| {
+            worker.expect(run);
+            run.iter().try_for_each(|number| worker.file(*number))
+        }
     }
 
     /// The files that no tree has as they should be, in the order of the index.
@@ -185,6 +195,22 @@ struct Target<'c> {
 }
 
 impl Worker<'_, '_> {
+    fn expect(&mut self, run: &[u32]) {
+        if self.target.shares {
+            // What is read is the new file.
+            return;
+        }
+        let plan = self.shared.plan;
+        let files = run.iter().filter_map(|number| plan::file(plan.index, *number));
+        for (entry, content) in files {
+            let place = plan.known.same(entry, content).into_iter().next();
+            let found = place.and_then(|p| Some((self.readers.get_mut(p.seed)?, p.entry)));
+            if let Some((reader, number)) = found {
+                reader.expect(number, 0, content.stored());
+            }
+        }
+    }
+
     fn file(&mut self, number: u32) -> Result<(), InstallError> {
         let shared = self.shared;
         let Some((entry, content)) = plan::file(shared.plan.index, number) else { return Ok(()) };

@@ -70,7 +70,7 @@ pub struct Report {
     pub no_patches: Option<String>,
     /// Bytes that were read of the patch file and of the image.
     pub fetched: u64,
-    /// Threads that worked at once on the content of files.
+    /// Threads that unpacked frames at once.
     pub threads: usize,
     /// Frames whose bytes were wrong at first, and had to be fetched from elsewhere.
     pub fetched_again: u64,
@@ -174,22 +174,21 @@ impl Work<'_> {
         let mut times = Times::default();
         timed(&mut times.directories, || self.directories())?;
         let contents = timed(&mut times.files, || self.contents(sources, meter))?;
-        let Contents { damaged, copied, patched, unpatched, no_patches, .. } = contents;
-        let Contents { fetched, threads, fetched_again, .. } = contents;
+        let Contents { copied, patched, fetched } = contents;
         timed(&mut times.nodes, || self.nodes())?;
         timed(&mut times.metadata, || self.finish_directories())?;
         timed(&mut times.sync, || syncfs(self.root)).map_err(InstallError::system("sync", b""))?;
         Ok(Report {
             entries: self.plan.index.entries.len(),
             bytes: self.plan.stored(),
-            copied,
-            patched,
-            unpatched,
-            no_patches,
-            fetched,
-            threads,
-            fetched_again,
-            damaged,
+            copied: copied.bytes,
+            patched: patched.bytes,
+            unpatched: patched.missing.len(),
+            no_patches: patched.why,
+            fetched: fetched.bytes,
+            threads: fetched.threads,
+            fetched_again: fetched.again,
+            damaged: copied.damaged,
             times,
         })
     }

@@ -108,6 +108,14 @@ impl<'p> Bases<'p> {
         Self { index: seed.index, reader, open: None, window: Vec::new(), start: 0 }
     }
 
+    /// Says that the piece will be made, which starts at `from` of its file: most of what it takes from its base is at the
+    /// same place there.
+    pub(super) fn expect(&mut self, piece: &Piece, from: u64) {
+        if let Some(base) = piece.base {
+            self.reader.expect(base, from, piece.makes.into());
+        }
+    }
+
     /// Makes the bytes of `piece` out of `patch`. If the base is not what it was, or the patch is wrong, zeros may come
     /// out: whoever asks looks at the digest.
     pub(super) fn apply(&mut self, piece: &Piece, patch: &[u8]) -> Vec<u8> {

@@ -1,7 +1,10 @@
 //! Work on several threads at once.
 
 use std::{
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
 };
 
@@ -39,29 +42,34 @@ pub(super) fn joined<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-/// Does some work for each of `numbers`, on some threads. Neighbours share a directory, so they are
-/// taken in runs of `run`. `worker` is called once for each thread. After an error, no more is begun.
+/// Does some work for each of `numbers`, on some threads, as [`runs`] does.
 pub(super) fn each<W: FnMut(u32) -> Result<(), InstallError>>(
     threads: usize,
     run: usize,
     numbers: &[u32],
     worker: impl Fn() -> W + Sync,
 ) -> Result<(), InstallError> {
-    let next = AtomicUsize::new(0);
+    runs(threads, run, numbers, || {
+        let mut work = worker();
+        move |run| run.iter().try_for_each(|number| work(*number))
+    })
+}
+
+/// Does some work for all of `numbers`, on some threads. Neighbours share a directory, so they are
+/// taken in runs of `run`. `worker` is called once for each thread. After an error, no more is begun.
+pub(super) fn runs<W: FnMut(&[u32]) -> Result<(), InstallError>>(
+    threads: usize,
+    run: usize,
+    numbers: &[u32],
+    worker: impl Fn() -> W + Sync,
+) -> Result<(), InstallError> {
+    let runs = Mutex::new(numbers.chunks(run));
     let failed = AtomicBool::new(false);
     on_threads(threads.min(numbers.len().div_ceil(run)), || {
         let mut work = worker();
-        while !failed.load(Ordering::Relaxed) {
-            let start = next.fetch_add(run, Ordering::Relaxed);
-            let Some(run) = numbers.get(start..numbers.len().min(start.saturating_add(run))) else {
-                break;
-            };
-            if run.is_empty() {
-                break;
-            }
-            for number in run {
-                work(*number).inspect_err(|_| failed.store(true, Ordering::Relaxed))?;
-            }
+        let next = || runs.lock().unwrap_or_else(PoisonError::into_inner).next();
+        while let Some(run) = next().filter(|_| !failed.load(Ordering::Relaxed)) {
+            work(run).inspect_err(|_| failed.store(true, Ordering::Relaxed))?;
         }
         Ok(())
     })
