@@ -59,16 +59,17 @@ fixtures:
 # that a failure of something small is seen before.
 #
 # More machines boot at once than there are processors, because each waits for a third of its time; so each of them is
-# emulated by one thread: that takes a seventh less time of processors than a thread for each of theirs. Where writes are recorded for power cuts it stays a thread
-# for each, as their order is what counts.
+# emulated by one thread: that takes a seventh less time of processors than a thread for each of theirs. Those whose writes
+# are recorded have one for each all the same.
+END_TO_END = GSE_QEMU_ACCEL=$(or $(GSE_QEMU_ACCEL),$(ONE_THREAD)) GSE_BIN_DIR=$(BIN) cargo test --locked -p gse-tests
 ONE_THREAD = tcg,thread=single
-BOOT = GSE_QEMU_ACCEL=$(or $(GSE_QEMU_ACCEL),$(ONE_THREAD)) GSE_BIN_DIR=$(BIN) cargo test --locked -p gse-tests --test boot -- --test-threads=$$(($$(nproc) * 3 / 2))
-END_TO_END = GSE_BIN_DIR=$(BIN) cargo test --locked -p gse-tests --lib --bins --test cuts --test lab --test update
+BOOT = $(END_TO_END) --test boot -- --test-threads=$$(($$(nproc) * 3 / 2))
+OTHERS = $(END_TO_END) --lib --bins --test cuts --test lab --test update
 test: deps ## Run every test, as .ci/run does
 	@$(MAKE) --no-print-directory -j2 --output-sync=none fixtures compile
 	cargo test --locked --workspace --exclude gse-tests
 	$(BOOT)
-	$(END_TO_END)
+	$(OTHERS)
 
 # A test that can be made longer by what it is about reads GSE_SOAK, and does so many times as many rounds; those
 # that cannot are repeated.
@@ -77,9 +78,9 @@ soak: fuzzer deps ## The long version: every slow test GSE_SOAK=10 times as long
 	@$(MAKE) --no-print-directory -j2 --output-sync=none fixtures compile
 	PROPTEST_CASES=$$((256 * GSE_SOAK)) cargo test --locked --workspace --exclude gse-tests
 	$(BOOT)
-	$(END_TO_END)
+	$(OTHERS)
 	for round in $$(seq 2 $$GSE_SOAK); do echo "round $$round of $$GSE_SOAK"; \
-		export GSE_SOAK=1; $(BOOT) || exit 1; $(END_TO_END) || exit 1; done
+		export GSE_SOAK=1; $(BOOT) || exit 1; $(OTHERS) || exit 1; done
 	@$(MAKE) --no-print-directory fuzz SECONDS=$$((60 * GSE_SOAK))
 
 compile:

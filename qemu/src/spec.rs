@@ -158,6 +158,9 @@ impl Spec {
     /// QEMU's arguments. The console is on standard input and output; the monitor connects to `monitor`.
     pub(crate) fn arguments(&self, monitor: &Path, accel: Option<&str>) -> Result<Vec<OsString>> {
         let mut out = Arguments(Vec::new());
+        // Where writes are recorded, their order is what counts: the processors are as independent as can be.
+        let records = self.disks.iter().any(|disk| disk.write_log.is_some());
+        let accel = accel.filter(|accel| !(records && accel.starts_with("tcg")));
         let accel = accel.unwrap_or(DEFAULT_ACCEL);
         out.add("-nodefaults", "");
         out.add("-display", "none");
@@ -248,6 +251,18 @@ mod tests {
         let spec = Spec::new("vmlinuz", "init.img");
         assert!(line(&spec, None).contains("-accel tcg,thread=multi -cpu Nehalem"));
         assert!(line(&spec, Some("kvm")).contains("-accel kvm -cpu max"));
+    }
+
+    #[test]
+    fn a_machine_whose_writes_are_recorded_has_a_thread_for_each_processor() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("log");
+        let plain = Spec::new("k", "i").disk(Disk::new("d"));
+        let recorded = Spec::new("k", "i").disk(Disk::new("d").write_log(log));
+        let single = "tcg,thread=single";
+        assert!(line(&plain, Some(single)).contains(single));
+        assert!(line(&recorded, Some(single)).contains("tcg,thread=multi"));
+        assert!(line(&recorded, Some("kvm")).contains("-accel kvm"));
     }
 
     #[test]

@@ -123,22 +123,35 @@ impl Machine {
         to: &str,
         image: bool,
     ) -> Result<(Report, Tree), InstallError> {
+        let mut image = image.then(|| lab.source(to, "system.tar.zst"));
+        let image = image.as_mut().map(|image| image as _);
+        let mut patches = self.patches(lab, to);
+        self.update_from(lab, to, FrameSources { patch: Some(&mut patches), image }, &|_, _| {})
+    }
+
+    /// The patches from its own version.
+    pub(crate) fn patches(&self, lab: &Lab, to: &str) -> FileSource {
+        lab.source(to, &format!("from-{}.patch", self.index.version))
+    }
+
+    /// Updates as the patches' table says, from these sources.
+    pub(crate) fn update_from(
+        &self,
+        lab: &Lab,
+        to: &str,
+        sources: FrameSources<'_>,
+        progress: &(dyn Fn(u64, u64) + Sync),
+    ) -> Result<(Report, Tree), InstallError> {
         let new = lab.index(to);
         let root = self.folder.path();
         let local = LocalTree::open(root, &root.join(".gse")).unwrap();
         let seeds = [Seed::new(&local, &self.index)];
         let file = new.patches.iter().find(|patch| patch.version == self.index.version).unwrap();
-        let mut patches = lab.source(to, &format!("from-{}.patch", self.index.version));
-        let patch = Patch::open(file, &new, &seeds[0], &mut patches)?;
+        let patch = Patch::open(file, &new, &seeds[0], &mut self.patches(lab, to))?;
         let plan = Plan::new(&new, &seeds, Some(&patch))?;
         let target = tempfile::tempdir().unwrap();
-        let mut image = image.then(|| lab.source(to, "system.tar.zst"));
-        let sources = FrameSources {
-            patch: Some(&mut patches),
-            image: image.as_mut().map(|image| image as _),
-        };
         let directory = File::open(target.path()).unwrap();
-        let report = make(&plan, sources, directory.as_fd(), &|_, _| {}, &Limits::default())?;
+        let report = make(&plan, sources, directory.as_fd(), progress, &Limits::default())?;
         Ok((report, Tree(target)))
     }
 }

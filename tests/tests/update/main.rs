@@ -20,11 +20,20 @@ mod server;
 use std::{
     fs::{self, File},
     os::unix::fs::FileExt as _,
+    sync::{
+        Mutex,
+        mpsc::{self, Receiver, Sender},
+    },
+    time::Duration,
 };
 
 use gse::patch::{Amount, Difference};
+use gse_controller::install::{FileSource, FrameSource, FrameSources, SourceError};
+use gse_protocol::index::PlacedFrame;
 use lab::{Lab, noise, rebuilt, upgrade};
 use proptest::prelude::*;
+
+const MINUTE: Duration = Duration::from_secs(60);
 
 #[test]
 fn a_patch_file_and_the_old_system_are_all_that_the_new_one_needs() {
@@ -38,6 +47,48 @@ fn a_patch_file_and_the_old_system_are_all_that_the_new_one_needs() {
     assert_eq!(report.copied, 50 * 30_000 + 100_000);
     assert_eq!((report.unpatched, report.copied + report.patched), (0, report.bytes));
     assert!(report.fetched <= size, "{report:?}");
+}
+
+/// Asked for its first frame, it says so, and waits until something was copied.
+struct WithCopies {
+    patches: FileSource,
+    asked: Option<Sender<()>>,
+    copied: Receiver<()>,
+}
+
+impl FrameSource for WithCopies {
+    fn read_frame(&mut self, frame: &PlacedFrame, packed: &mut Vec<u8>) -> Result<(), SourceError> {
+        if let Some(asked) = self.asked.take() {
+            asked.send(()).unwrap();
+            self.copied
+                .recv_timeout(MINUTE)
+                .expect("patches were to come before anything was copied");
+        }
+        self.patches.read_frame(frame, packed)
+    }
+}
+
+#[test]
+fn what_is_copied_and_what_is_fetched_do_not_wait_for_each_other() {
+    let (lab, machine) = upgrade();
+    lab.publish("2");
+    let (asked, was_asked) = mpsc::channel();
+    let (copies, copied) = mpsc::channel();
+    let patches = machine.patches(&lab, "2");
+    let mut patches = WithCopies { patches, asked: Some(asked), copied };
+    let sources = FrameSources { patch: Some(&mut patches), image: None };
+    let first = Mutex::new(Some((copies, was_asked)));
+    // Before the first patch was read, only what was copied can be done.
+    let progress = |_, _| {
+        if let Some((copies, was_asked)) = first.lock().unwrap().take() {
+            copies.send(()).unwrap();
+            was_asked
+                .recv_timeout(MINUTE)
+                .expect("all was to be copied before patches are asked for");
+        }
+    };
+    let (_, made) = machine.update_from(&lab, "2", sources, &progress).unwrap();
+    made.is(&lab.path("tree"));
 }
 
 #[test]
