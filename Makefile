@@ -59,8 +59,8 @@ fixtures:
 # that a failure of something small is seen before.
 #
 # More machines boot at once than there are processors, because each waits for a third of its time; so each of them is
-# emulated by one thread: that takes a seventh less time of processors than a thread for each of theirs. Those whose writes
-# are recorded have one for each all the same.
+# emulated by one thread: that takes a seventh less time of processors than a thread for each of theirs. As does the sample
+# of cut disks; those whose writes are recorded have a thread for each processor all the same.
 END_TO_END = GSE_QEMU_ACCEL=$(or $(GSE_QEMU_ACCEL),$(ONE_THREAD)) GSE_BIN_DIR=$(BIN) cargo test --locked -p gse-tests
 ONE_THREAD = tcg,thread=single
 BOOT = $(END_TO_END) --test boot -- --test-threads=$$(($$(nproc) * 3 / 2))

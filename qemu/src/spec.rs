@@ -12,7 +12,8 @@ use crate::{
     error::Result,
 };
 
-/// The environment variable that names another accelerator, such as `kvm`.
+/// The environment variable that names another accelerator, such as `kvm`. A machine whose writes are recorded is not
+/// emulated in another way for it.
 pub const ACCEL: &str = "GSE_QEMU_ACCEL";
 
 /// KVM is not looked for: there are hosts where `/dev/kvm` opens and the machine then hangs.

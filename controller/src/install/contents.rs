@@ -1,9 +1,9 @@
-//! The content of all files, from one source after the other.
+//! The content of all files, from one source or another.
 //!
-//! Each source gives the files that the plan says. What a local tree turns out not to have any more, and what
-//! did not come out of its patch as it should, is the image's to give, so that comes last.
+//! Each source gives the files that the plan says, local trees and patches at once. What a local tree turns out not to have
+//! any more, and what did not come out of its patch as it should, is the image's to give, so that comes last.
 
-use std::thread;
+use std::{sync::atomic::Ordering, thread};
 
 use rustix::io::Errno;
 
@@ -40,7 +40,6 @@ pub(super) struct Contents {
 }
 
 /// What came out of local trees.
-#[derive(Default)]
 pub(super) struct Copied {
     pub(super) bytes: u64,
     /// What should have come, too.
@@ -81,8 +80,9 @@ impl Work<'_> {
         let flusher = Flusher::default();
         thread::scope(|scope| {
             let flushing = scope.spawn(|| flusher.work(self.root));
+            let writing = flusher.begin();
             let contents = self.from(sources, &flusher, meter);
-            flusher.end();
+            drop(writing);
             let flushed = joined(flushing);
             contents.and_then(|contents| flushed.map(|()| contents))
         })
@@ -96,20 +96,29 @@ impl Work<'_> {
         meter: &Meter<'_>,
     ) -> Result<Contents, InstallError> {
         let FrameSources { patch, image } = sources;
+        let wanted = self.plan.of_patch();
+        meter.expect(self.plan.local.bytes + wanted.as_ref().map_or(0, Wanted::packed));
         // At once: this waits for the disk, and that for the network.
         let (copied, patched) = thread::scope(|scope| {
             let copying = scope.spawn(|| self.copy(flusher, meter));
-            let patched = self.patch(patch, flusher, meter);
+            let patched = self.patch(wanted.as_ref(), patch, flusher, meter);
             (joined(copying), patched)
         });
         let (copied, patched) = (copied?, patched?);
+        if patched.why.is_some() {
+            self.take_away(&patched.missing)?;
+        }
         let mut missing = [&*copied.missing, &*patched.missing, &*self.plan.frames.files].concat();
         missing.sort_unstable();
         let mut fetched = match image {
             // An image without files has nothing but headers.
             _ if missing.is_empty() => Unpacked::default(),
             None => return Err(InstallError::Damaged(copied.damaged)),
-            Some(image) => self.unpack(&self.plan.of_image(&missing), image, flusher, meter)?,
+            Some(image) => {
+                let wanted = self.plan.of_image(&missing);
+                meter.expect(wanted.packed());
+                self.unpack(&wanted, image, flusher, meter)?
+            }
         };
         fetched.bytes += patched.fetched.bytes;
         fetched.threads = fetched.threads.max(patched.fetched.threads);
@@ -120,22 +129,25 @@ impl Work<'_> {
     /// Makes the files that the plan has patches for.
     fn patch(
         self,
+        wanted: Option<&Wanted<'_>>,
         source: Option<&mut dyn FrameSource>,
         flusher: &Flusher,
         meter: &Meter<'_>,
     ) -> Result<Patched, InstallError> {
         let plan = self.plan;
-        let Some(wanted) = plan.of_patch() else { return Ok(Patched::default()) };
+        let Some(wanted) = wanted else { return Ok(Patched::default()) };
+        let all = || plan.patched.files.clone();
         let Some(source) = source else {
-            return Ok(Patched { missing: plan.patched.files.clone(), ..Patched::default() });
+            return Ok(Patched { missing: all(), ..Patched::default() });
         };
-        match self.unpack(&wanted, source, flusher, meter) {
+        match self.unpack(wanted, source, flusher, meter) {
             Err(why) if why.is_of_source() => {
-                let (missing, why) = (self.take_away(&plan.patched.files)?, Some(why.to_string()));
-                Ok(Patched { missing, why, ..Patched::default() })
+                let why = Some(why.to_string());
+                Ok(Patched { missing: all(), why, ..Patched::default() })
             }
             unpacked => {
-                let mut fetched = unpacked?;
+                let mut fetched =
+                    unpacked.inspect_err(|_| self.stop.store(true, Ordering::Relaxed))?;
                 let missing = std::mem::take(&mut fetched.failed);
                 let bytes = plan.patched.bytes.saturating_sub(plan.stored_in(&missing));
                 Ok(Patched { bytes, missing, why: None, fetched })
@@ -143,8 +155,8 @@ impl Work<'_> {
         }
     }
 
-    /// Takes away what was made of some files, and returns them.
-    fn take_away(self, files: &[u32]) -> Result<Vec<u32>, InstallError> {
+    /// Takes away what was made of some files.
+    fn take_away(self, files: &[u32]) -> Result<(), InstallError> {
         let mut places = Places::new(self.root);
         for entry in files.iter().filter_map(|number| self.plan.entry(*number)) {
             match places.remove(&entry.path) {
@@ -152,15 +164,14 @@ impl Work<'_> {
                 removed => removed?,
             }
         }
-        Ok(files.to_vec())
+        Ok(())
     }
 
     /// Copies what the plan takes from local trees.
     fn copy(self, flusher: &Flusher, meter: &Meter<'_>) -> Result<Copied, InstallError> {
         let local = &self.plan.local;
-        meter.expect(local.bytes);
         let copies = Copies::new(self.plan, self.root, self.metadata, flusher, meter);
-        runs(self.limits.cores.get(), FILES, &local.files, || copies.worker())?;
+        runs(self.limits.cores.get(), FILES, &local.files, self.stop, || copies.worker())?;
         let damaged = copies.damaged();
         let missing: Vec<u32> = damaged.iter().map(|(number, _)| *number).collect();
         let bytes = local.bytes.saturating_sub(self.plan.stored_in(&missing));
@@ -176,7 +187,6 @@ impl Work<'_> {
         meter: &Meter<'_>,
     ) -> Result<Unpacked, InstallError> {
         let threads = wanted.workers(self.limits);
-        meter.expect(wanted.packed());
         source.expect(wanted.runs());
         let connections = wanted.connections(threads);
         let sources = if connections > 1 && source.can_split() {
@@ -184,7 +194,7 @@ impl Work<'_> {
         } else {
             vec![&mut *source as &mut dyn FrameSource]
         };
-        let frames = Frames::new(wanted, sources, self.root, self.metadata, meter);
+        let frames = Frames::new(wanted, sources, self, meter);
         on_threads(threads, || frames.work(flusher))?;
         let again = frames.fetched_again();
         Ok(Unpacked { bytes: wanted.packed(), threads, again, failed: frames.failed() })

@@ -23,6 +23,16 @@ pub(super) struct Flusher {
     changed: Condvar,
 }
 
+/// More is going to be written.
+pub(super) struct Writing<'f>(&'f Flusher);
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner).ended = true;
+        self.0.changed.notify_one();
+    }
+}
+
 #[derive(Default)]
 struct State {
     dirty: u64,
@@ -39,10 +49,9 @@ impl Flusher {
         }
     }
 
-    /// No more is written.
-    pub(super) fn end(&self) {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).ended = true;
-        self.changed.notify_one();
+    /// What is written is written until the answer goes, also when its thread panics.
+    pub(super) fn begin(&self) -> Writing<'_> {
+        Writing(self)
     }
 
     /// Syncs until there is no more.

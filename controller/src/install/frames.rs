@@ -11,7 +11,7 @@ use std::{
     os::fd::{AsFd as _, BorrowedFd},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -22,7 +22,7 @@ use gse_protocol::{
 use sha2::Digest as _;
 
 use super::{
-    FrameSource, InstallError,
+    FrameSource, InstallError, Work,
     chain::{Chain, Link, Shared, StopOnFailure},
     error::name,
     file,
@@ -42,10 +42,11 @@ pub(super) struct Frames<'a> {
     /// Each thread stays with one of them, and each of them reads a run to its end: files that lie in several frames lie
     /// in one run, so nobody waits for what another one has not begun.
     sources: Vec<Mutex<Reader<'a>>>,
-    /// What no source has begun, by its place among the frames.
+    /// What no source was given, by its place among the frames.
     runs: Mutex<std::vec::IntoIter<Range<usize>>>,
     threads: AtomicUsize,
     chain: Chain,
+    stop: &'a AtomicBool,
     again: AtomicU64,
     /// What did not come out of its patch as it should.
     failed: Mutex<Vec<u32>>,
@@ -73,8 +74,7 @@ impl<'a> Frames<'a> {
     pub(super) fn new(
         wanted: &'a Wanted<'a>,
         sources: Vec<&'a mut dyn FrameSource>,
-        root: BorrowedFd<'a>,
-        metadata: Metadata,
+        work: Work<'a>,
         meter: &'a Meter<'a>,
     ) -> Self {
         let mut runs = wanted.frames_of_runs().into_iter();
@@ -83,12 +83,13 @@ impl<'a> Frames<'a> {
         let begins = |image| Mutex::new(Reader { image, run: runs.next().unwrap_or_default() });
         Self {
             wanted,
-            root,
-            metadata,
+            root: work.root,
+            metadata: work.metadata,
             sources: sources.into_iter().map(begins).collect(),
             runs: Mutex::new(runs),
             threads: AtomicUsize::new(0),
             chain: Chain::default(),
+            stop: work.stop,
             again: AtomicU64::new(0),
             failed: Mutex::default(),
             meter,
@@ -166,6 +167,9 @@ impl Worker<'_, '_> {
     /// The next frame, verified, in `self.packed`. `None`: no frame is left, or the work was stopped.
     fn read(&mut self) -> Result<Option<(usize, PlacedFrame)>, InstallError> {
         let shared = self.shared;
+        if shared.stop.load(Ordering::Relaxed) {
+            shared.chain.stop();
+        }
         let (number, frame) = {
             let mut reader = self.source.lock().unwrap_or_else(PoisonError::into_inner);
             if reader.run.is_empty() {
@@ -196,9 +200,7 @@ impl Worker<'_, '_> {
         let wanted = self.shared.wanted;
         let parts = wanted.parts(frame);
         if let Some(bases) = &mut self.bases {
-            for part in &parts {
-                part.patch.iter().for_each(|piece| bases.expect(piece, part.from));
-            }
+            bases.expect(parts.iter().filter_map(|part| Some((part.patch.as_ref()?, part.from))));
         }
         // First the file that goes on in the next frame: another thread may wait for it.
         for part in parts.iter().filter(|p| p.is_first() && !p.is_last()) {

@@ -28,7 +28,7 @@ use super::{
     place::Places,
     plan::{self, Plan},
     progress::Meter,
-    reading,
+    reading::{self, Ahead},
 };
 use crate::configure::{self, Applied};
 
@@ -103,10 +103,12 @@ impl<'s> Reader<'s> {
         self.open_kept(number).unwrap_or_else(|| self.open_placed(number))
     }
 
-    /// Says that this part of the file's stored bytes will be read. What is wrong with the file is found then.
-    pub(super) fn expect(&mut self, number: u32, from: u64, length: u64) {
-        if let Ok(file) = self.open(number) {
-            reading::expect(file.as_fd(), from, length);
+    /// Says that this part of the file will be read. What is wrong with the file is found then.
+    pub(super) fn expect(&mut self, ahead: &mut Ahead, number: u32, from: u64, length: u64) {
+        if ahead.has_room()
+            && let Ok(file) = self.open(number)
+        {
+            ahead.expect(file.as_fd(), from, length);
         }
     }
 }
@@ -201,12 +203,13 @@ impl Worker<'_, '_> {
             return;
         }
         let plan = self.shared.plan;
+        let mut ahead = Ahead::default();
         let files = run.iter().filter_map(|number| plan::file(plan.index, *number));
         for (entry, content) in files {
             let place = plan.known.same(entry, content).into_iter().next();
             let found = place.and_then(|p| Some((self.readers.get_mut(p.seed)?, p.entry)));
             if let Some((reader, number)) = found {
-                reader.expect(number, 0, content.stored());
+                reader.expect(&mut ahead, number, 0, content.stored());
             }
         }
     }

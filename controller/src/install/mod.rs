@@ -29,6 +29,7 @@ mod threads;
 
 use std::{
     os::fd::BorrowedFd,
+    sync::atomic::AtomicBool,
     time::{Duration, Instant},
 };
 
@@ -152,7 +153,8 @@ pub fn make(
     limits: &Limits,
 ) -> Result<Report, InstallError> {
     check_space(plan, root)?;
-    let work = Work { plan, root, metadata: Metadata::new(), limits };
+    let stop = &AtomicBool::new(false);
+    let work = Work { plan, root, metadata: Metadata::new(), limits, stop };
     work.all(sources, &Meter::new(progress)).map_err(|error| match free(root) {
         Ok(free) if error.is_full() => InstallError::Full { needed: plan.stored(), free },
         _ => error,
@@ -166,6 +168,8 @@ struct Work<'w> {
     root: BorrowedFd<'w>,
     metadata: Metadata,
     limits: &'w Limits,
+    /// Something failed for good: what is done beside it need not go on.
+    stop: &'w AtomicBool,
 }
 
 impl Work<'_> {
@@ -198,7 +202,7 @@ impl Work<'_> {
     }
 
     fn nodes(self) -> Result<(), InstallError> {
-        let Self { plan, root, metadata, limits } = self;
+        let Self { plan, root, metadata, limits, .. } = self;
         let cores = limits.cores.get();
         each(cores, NODES, &plan.nodes, || {
             let mut places = Places::new(root);
@@ -218,7 +222,7 @@ impl Work<'_> {
     }
 
     fn finish_directories(self) -> Result<(), InstallError> {
-        let Self { plan, root, metadata, limits } = self;
+        let Self { plan, root, metadata, limits, .. } = self;
         let finish = |number| match plan.entry(number) {
             Some(entry) => nodes::finish_directory(root, metadata, entry),
             None => Ok(()),

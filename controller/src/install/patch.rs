@@ -15,7 +15,7 @@ use super::{
     frames::{decompressor, unpack},
     local::Reader,
     plan,
-    reading::read,
+    reading::{Ahead, read},
 };
 
 /// How much of a base is in memory at once: patches go forth and back in it, mostly by little.
@@ -108,11 +108,14 @@ impl<'p> Bases<'p> {
         Self { index: seed.index, reader, open: None, window: Vec::new(), start: 0 }
     }
 
-    /// Says that the piece will be made, which starts at `from` of its file: most of what it takes from its base is at the
-    /// same place there.
-    pub(super) fn expect(&mut self, piece: &Piece, from: u64) {
-        if let Some(base) = piece.base {
-            self.reader.expect(base, from, piece.makes.into());
+    /// Says that these pieces will be made, each with where it starts in its file: most of what it takes from its base is
+    /// at the same place there.
+    pub(super) fn expect<'e>(&mut self, pieces: impl Iterator<Item = (&'e Piece, u64)>) {
+        let mut ahead = Ahead::default();
+        for (piece, from) in pieces {
+            if let Some(base) = piece.base {
+                self.reader.expect(&mut ahead, base, from, piece.makes.into());
+            }
         }
     }
 

@@ -203,7 +203,8 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// 36 MiB, which leaves room for a large index below 64 MiB in all, and the cores that there are.
+    /// 36 MiB, which leaves room for a large index and the buffers of those who copy below 64 MiB in all, and the cores
+    /// that there are.
     fn default() -> Self {
         let cores = std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN);
         Self { memory: 36 << 20, cores }

@@ -47,11 +47,32 @@ fn has_length(stat: &Stat, content: &Content) -> Result<(), Damage> {
     }
 }
 
-/// Has the disk begin with what will be read: so it has the files of a whole run to work at, where a thread asks for one
-/// of them and waits. What is behind the first buffer, the kernel reads ahead by itself.
-pub(super) fn expect(file: BorrowedFd<'_>, from: u64, length: u64) {
-    // Without this, it is only slower.
-    let _ = fadvise(file, from, NonZero::new(length.min(BUFFER as u64)), Advice::WillNeed);
+/// What the disk is to begin with: so it has the files of a whole run to work at, where a thread asks for one of them and
+/// waits.
+pub(super) struct Ahead {
+    /// How many more bytes: what is read too early needs room until it is used, and a machine may have little.
+    left: u64,
+}
+
+impl Default for Ahead {
+    /// For one thread, and what it does next.
+    fn default() -> Self {
+        Self { left: 8 << 20 }
+    }
+}
+
+impl Ahead {
+    pub(super) fn has_room(&self) -> bool {
+        self.left > 0
+    }
+
+    /// These bytes of the file will be read. What is behind the first buffer, the kernel reads ahead by itself.
+    pub(super) fn expect(&mut self, file: BorrowedFd<'_>, from: u64, length: u64) {
+        let length = length.min(BUFFER as u64).min(self.left);
+        self.left -= length;
+        // Without this, it is only slower.
+        let _ = fadvise(file, from, NonZero::new(length), Advice::WillNeed);
+    }
 }
 
 /// Reads a file a buffer at a time, to know whether it has the content, and nothing behind it.

@@ -49,27 +49,29 @@ pub(super) fn each<W: FnMut(u32) -> Result<(), InstallError>>(
     numbers: &[u32],
     worker: impl Fn() -> W + Sync,
 ) -> Result<(), InstallError> {
-    runs(threads, run, numbers, || {
+    runs(threads, run, numbers, &AtomicBool::new(false), || {
         let mut work = worker();
         move |run| run.iter().try_for_each(|number| work(*number))
     })
 }
 
 /// Does some work for all of `numbers`, on some threads. Neighbours share a directory, so they are
-/// taken in runs of `run`. `worker` is called once for each thread. After an error, no more is begun.
+/// taken in runs of `run`, or less where that would leave threads idle. `worker` is called once for each thread. Once
+/// `stop` is set, as it is after an error, no more is begun.
 pub(super) fn runs<W: FnMut(&[u32]) -> Result<(), InstallError>>(
     threads: usize,
     run: usize,
     numbers: &[u32],
+    stop: &AtomicBool,
     worker: impl Fn() -> W + Sync,
 ) -> Result<(), InstallError> {
+    let run = run.min(numbers.len().div_ceil(threads)).max(1);
     let runs = Mutex::new(numbers.chunks(run));
-    let failed = AtomicBool::new(false);
     on_threads(threads.min(numbers.len().div_ceil(run)), || {
         let mut work = worker();
         let next = || runs.lock().unwrap_or_else(PoisonError::into_inner).next();
-        while let Some(run) = next().filter(|_| !failed.load(Ordering::Relaxed)) {
-            work(run).inspect_err(|_| failed.store(true, Ordering::Relaxed))?;
+        while let Some(run) = next().filter(|_| !stop.load(Ordering::Relaxed)) {
+            work(run).inspect_err(|_| stop.store(true, Ordering::Relaxed))?;
         }
         Ok(())
     })
