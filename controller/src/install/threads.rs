@@ -76,3 +76,47 @@ pub(super) fn runs<W: FnMut(&[u32]) -> Result<(), InstallError>>(
         Ok(())
     })
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::atomic::AtomicU32;
+
+    use super::*;
+
+    #[test]
+    fn a_few_files_are_shared_out_to_all_threads() {
+        let numbers: Vec<u32> = (0..30).collect();
+        let done = Mutex::new(Vec::new());
+        let worker = || {
+            |run: &[u32]| {
+                done.lock().unwrap().push(run.to_vec());
+                Ok(())
+            }
+        };
+        runs(4, 32, &numbers, &AtomicBool::new(false), worker).unwrap();
+        let mut done = done.into_inner().unwrap();
+        done.sort();
+        assert_eq!(done.iter().map(Vec::len).collect::<Vec<_>>(), [8, 8, 8, 6]);
+        assert_eq!(done.concat(), numbers);
+    }
+
+    #[test]
+    fn once_something_has_failed_here_or_elsewhere_no_more_is_begun() {
+        let numbers: Vec<u32> = (0..1000).collect();
+        let done = AtomicU32::new(0);
+        let stop = AtomicBool::new(false);
+        let fail = || Err(InstallError::Frame { number: 7 });
+        let count = || {
+            |run: &[u32]| {
+                done.fetch_add(1, Ordering::Relaxed);
+                if run.contains(&7) { fail() } else { Ok(()) }
+            }
+        };
+        // One thread, so it is known what comes before.
+        assert!(matches!(runs(1, 1, &numbers, &stop, count), Err(InstallError::Frame { .. })));
+        assert_eq!(done.load(Ordering::Relaxed), 8);
+        runs(4, 1, &numbers, &stop, count).unwrap();
+        assert_eq!(done.load(Ordering::Relaxed), 8);
+    }
+}
