@@ -4,10 +4,7 @@
 //! own, so each can be compressed by another core, and read by the kernel as soon as it gets there. Where
 //! one ends is decided by sizes alone, so the image is the same whatever number of cores made it.
 
-use std::{
-    cmp::Reverse,
-    io::{self, Write as _},
-};
+use std::io::{self, Write as _};
 
 use cpio::newc::{Builder, ModeFileType, trailer};
 use zstd::zstd_safe::CParameter;
@@ -55,14 +52,8 @@ struct Segment<'t> {
 
 /// Packs the tree on all cores. `time` (seconds since 1970) is the time of every file.
 pub(super) fn pack(tree: &Tree, time: u32, effort: Effort) -> Result<Vec<Packed>, Error> {
-    let mut order: Vec<_> = segments(tree, effort.segment).into_iter().enumerate().collect();
-    // The largest are begun first, so that no core is left alone with one at the end.
-    order.sort_by_key(|(_, segment)| Reverse(segment.size));
-    let mut packed = parallel::map(&order, |(place, segment)| {
-        Ok::<_, Error>((*place, segment.pack(time, effort.level)?))
-    })?;
-    packed.sort_by_key(|(place, _)| *place);
-    Ok(packed.into_iter().map(|(_, packed)| packed).collect())
+    let segments = segments(tree, effort.segment);
+    parallel::map_largest_first(&segments, |s| s.size, |s| s.pack(time, effort.level))
 }
 
 impl Segment<'_> {

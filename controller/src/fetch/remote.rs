@@ -356,11 +356,8 @@ impl<'a> RemoteImage<'a> {
             self.read_some(buffer.get_mut(..want).unwrap_or_default())?;
         }
         if self.at != to {
-            if self.at != self.until {
-                self.stream = None;
-            } else if let Some(mut stream) = self.stream.take() {
-                let _ = stream.read_some(&mut [0]);
-            }
+            self.finish();
+            self.stream = None;
             self.at = to;
         }
         Ok(())

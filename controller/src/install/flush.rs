@@ -23,7 +23,7 @@ pub(super) struct Flusher {
     changed: Condvar,
 }
 
-/// More is going to be written.
+/// More is going to be written, for as long as this is there.
 pub(super) struct Writing<'f>(&'f Flusher);
 
 impl Drop for Writing<'_> {
@@ -49,7 +49,7 @@ impl Flusher {
         }
     }
 
-    /// What is written is written until the answer goes, also when its thread panics.
+    /// Until the answer is dropped, also by a panic, there is more to come.
     pub(super) fn begin(&self) -> Writing<'_> {
         Writing(self)
     }

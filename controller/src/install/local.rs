@@ -29,6 +29,7 @@ use super::{
     plan::{self, Plan},
     progress::Meter,
     reading::{self, Ahead},
+    seeds::Place,
 };
 use crate::configure::{self, Applied};
 
@@ -146,10 +147,7 @@ impl<'a> Copies<'a> {
             },
             buffer: vec![0; reading::BUFFER],
         };
-        move |run| {
-            worker.expect(run);
-            run.iter().try_for_each(|number| worker.file(*number))
-        }
+        move |run| worker.run(run)
     }
 
     /// The files that no tree has as they should be, in the order of the index.
@@ -180,6 +178,14 @@ impl From<Damage> for Failed {
     }
 }
 
+/// A file, and the places that may have its content.
+struct ToCopy<'c> {
+    number: u32,
+    entry: &'c Entry,
+    content: &'c Content,
+    places: Vec<Place>,
+}
+
 /// What one thread keeps from file to file.
 struct Worker<'c, 'a> {
     shared: &'c Copies<'a>,
@@ -197,27 +203,35 @@ struct Target<'c> {
 }
 
 impl Worker<'_, '_> {
-    fn expect(&mut self, run: &[u32]) {
-        if self.target.shares {
-            // What is read is the new file.
-            return;
-        }
+    fn run(&mut self, run: &[u32]) -> Result<(), InstallError> {
         let plan = self.shared.plan;
+        let wanted = |number: &u32| {
+            let (entry, content) = plan::file(plan.index, *number)?;
+            let places = plan.known.same(entry, content);
+            Some(ToCopy { number: *number, entry, content, places })
+        };
+        let files: Vec<ToCopy<'_>> = run.iter().filter_map(wanted).collect();
+        // Where blocks are shared, it is the new file that is read.
+        if !self.target.shares {
+            self.expect(&files);
+        }
+        files.iter().try_for_each(|file| self.file(file))
+    }
+
+    fn expect(&mut self, files: &[ToCopy<'_>]) {
         let mut ahead = Ahead::default();
-        let files = run.iter().filter_map(|number| plan::file(plan.index, *number));
-        for (entry, content) in files {
-            let place = plan.known.same(entry, content).into_iter().next();
-            let found = place.and_then(|p| Some((self.readers.get_mut(p.seed)?, p.entry)));
-            if let Some((reader, number)) = found {
-                reader.expect(&mut ahead, number, 0, content.stored());
+        for ToCopy { content, places, .. } in files {
+            let Some(place) = places.first() else { continue };
+            if let Some(reader) = self.readers.get_mut(place.seed) {
+                reader.expect(&mut ahead, place.entry, 0, content.stored());
             }
         }
     }
 
-    fn file(&mut self, number: u32) -> Result<(), InstallError> {
+    fn file(&mut self, file: &ToCopy<'_>) -> Result<(), InstallError> {
         let shared = self.shared;
-        let Some((entry, content)) = plan::file(shared.plan.index, number) else { return Ok(()) };
-        match self.copy(entry, content) {
+        let ToCopy { number, content, .. } = *file;
+        match self.copy(file) {
             Ok(()) => shared.flusher.wrote(content.stored()),
             Err(Failed::Source(damage)) => {
                 shared
@@ -233,10 +247,11 @@ impl Worker<'_, '_> {
     }
 
     /// Copies the file from the first place that has its content; the damage is that of the first of them.
-    fn copy(&mut self, entry: &Entry, content: &Content) -> Result<(), Failed> {
-        let Self { shared, readers, target, buffer } = self;
+    fn copy(&mut self, file: &ToCopy<'_>) -> Result<(), Failed> {
+        let Self { readers, target, buffer, .. } = self;
+        let ToCopy { entry, content, .. } = *file;
         let mut damage = None;
-        for place in shared.plan.known.same(entry, content) {
+        for place in &file.places {
             let Some(reader) = readers.get_mut(place.seed) else { continue };
             // The configuration may happen to say what the image says.
             let sources = [
