@@ -58,16 +58,18 @@ fixtures:
 # The fixtures come over the network while the compiler is at work. The end-to-end tests run last, so
 # that a failure of something small is seen before.
 #
-# More machines boot at once than there are processors, because each waits for a third of its time; so each of them is
-# emulated by one thread: that takes a seventh less time of processors than a thread for each of theirs. As does the sample
+# More tests run at once than there are processors, because each waits for a third of its time. So each machine is emulated by
+# one thread: that takes a seventh less time of processors than a thread for each of theirs. As does the sample
 # of cut disks; those whose writes are recorded have a thread for each processor all the same.
+THREADS = --test-threads=$$(($$(nproc) * 3 / 2))
+CRATES = cargo test --locked --workspace --exclude gse-tests -- $(THREADS)
 END_TO_END = GSE_QEMU_ACCEL=$(or $(GSE_QEMU_ACCEL),$(ONE_THREAD)) GSE_BIN_DIR=$(BIN) cargo test --locked -p gse-tests
 ONE_THREAD = tcg,thread=single
-BOOT = $(END_TO_END) --test boot -- --test-threads=$$(($$(nproc) * 3 / 2))
+BOOT = $(END_TO_END) --test boot -- $(THREADS)
 OTHERS = $(END_TO_END) --lib --bins --test cuts --test lab --test update
 test: deps ## Run every test, as .ci/run does
 	@$(MAKE) --no-print-directory -j2 --output-sync=none fixtures compile
-	cargo test --locked --workspace --exclude gse-tests
+	$(CRATES)
 	$(BOOT)
 	$(OTHERS)
 
@@ -76,7 +78,7 @@ test: deps ## Run every test, as .ci/run does
 soak: export GSE_SOAK ?= 10
 soak: fuzzer deps ## The long version: every slow test GSE_SOAK=10 times as long, and the fuzz targets; for a night
 	@$(MAKE) --no-print-directory -j2 --output-sync=none fixtures compile
-	PROPTEST_CASES=$$((256 * GSE_SOAK)) cargo test --locked --workspace --exclude gse-tests
+	PROPTEST_CASES=$$((256 * GSE_SOAK)) $(CRATES)
 	$(BOOT)
 	$(OTHERS)
 	for round in $$(seq 2 $$GSE_SOAK); do echo "round $$round of $$GSE_SOAK"; \

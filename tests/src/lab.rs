@@ -80,6 +80,13 @@ pub fn copy(from: &Path, to: &Path) {
     assert!(cp.status().unwrap().success(), "copying {} to {}", from.display(), to.display());
 }
 
+/// Copies what a lab has published, and its keys, to where another is going to be made.
+pub fn copy_published(from: &Path, to: &Path) {
+    for name in ["gse.key", "gse.key.pub", "dist.d"] {
+        copy(&from.join(name), &to.join(name));
+    }
+}
+
 /// What a test expects of a machine's console. A failure shows the console's last lines.
 pub trait Watch {
     /// Waits for each of these, in this order; the machine does not end in rescue in the meantime.

@@ -17,7 +17,7 @@ use gse_qemu::{
     fixtures::{Flavour, kernel},
 };
 
-use crate::lab::{VERSION, Watch as _, copy, scratch};
+use crate::lab::{VERSION, Watch as _, copy, copy_published, scratch};
 
 /// Bytes of a slot: XFS takes nothing smaller than 300 MiB.
 pub const SLOT: u64 = 320 << 20;
@@ -90,9 +90,7 @@ pub fn lab(dir: &Path) -> Lab {
 /// controller is built after `configure`, which may change the configuration.
 pub fn installed(dir: &Path, configure: impl FnOnce(&Lab)) -> (Lab, Disk) {
     let template = template();
-    for name in ["gse.key", "gse.key.pub", "dist.d"] {
-        copy(&template.join(name), &dir.join(name));
-    }
+    copy_published(template, dir);
     let lab = Lab::new(dir, kernel(Flavour::Cloud).unwrap(), SLOT, Filesystem::Ext4).unwrap();
     configure(&lab);
     lab.build_controller().unwrap();

@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
-use gse_qemu::{Bus, Disk, Exit, Filesystem, Lab, Machine};
+use gse_qemu::{Bus, Disk, Exit, Filesystem, Lab, Machine, Timeline, fixtures::tree};
 use gse_tests::{
     disk,
     lab::{Watch as _, debian, scratch},
@@ -37,9 +37,18 @@ fn boot(lab: &Lab, disk: &Disk, memory: u32, filesystem: &str, questions: impl F
         "\nsaw runlevel default",
     ]);
     questions(&machine);
+    machine.console.send_line("touch /x; touch /etc/x && echo saw only /etc is $((40+2))").unwrap();
+    machine.shows(&["Read-only file system", "\nsaw only /etc is 42"]);
     machine.ctrl_alt_del().unwrap();
     machine.shows(&["gse: this system is closed"]);
     assert_eq!(machine.ends(), Exit::Shutdown);
+
+    let timeline = Timeline::of(&machine.console.lines());
+    let stages =
+        ["kernel", "the system's own init", "default runlevel begins", "login prompt", "off"];
+    let times =
+        stages.map(|stage| timeline.at(stage).unwrap_or_else(|| panic!("no {stage}:\n{timeline}")));
+    assert!(times.is_sorted(), "{timeline}");
 }
 
 /// The system that runs and its backup are what was signed, but for what the configuration has changed.
@@ -48,6 +57,10 @@ fn verify(machine: &Machine) {
         machine.console.send_line(&format!("gse-controller verify{which}; echo ended $?")).unwrap();
         machine.shows(&["entries, as they were signed", "\nended 0"]);
     }
+}
+
+/// It has proven itself.
+fn healthy(machine: &Machine) {
     machine.console.send_line("gse-controller status --json").unwrap();
     machine.shows(&[
         "\"slot\": \"SYSFS\"",
@@ -60,7 +73,15 @@ fn verify(machine: &Machine) {
 }
 
 /// A blank machine installs; it shuts down cleanly; and it boots again while there is no server.
-fn whole_way(filesystem: Filesystem, memory: u32, disk: impl FnOnce(Disk) -> Disk) {
+fn whole_way(
+    filesystem: Filesystem,
+    memory: u32,
+    disk: impl FnOnce(Disk) -> Disk,
+    questions: impl FnOnce(&Machine),
+) {
+    for own in ["etc/hostname", "etc/machine-id", "etc/ssh"] {
+        assert!(!tree().unwrap().join(own).exists(), "each machine has its own {own}");
+    }
     let dir = scratch();
     let mut lab = debian(dir.path(), filesystem);
     let disk = disk(lab.blank_disk(&dir.path().join("disk.img")).unwrap());
@@ -71,7 +92,10 @@ fn whole_way(filesystem: Filesystem, memory: u32, disk: impl FnOnce(Disk) -> Dis
     assert!(first.contains("state = \"closed\"") && first.contains("tries = 0"), "{first}");
 
     lab.stop_server();
-    boot(&lab, &disk, memory, filesystem.name(), verify);
+    boot(&lab, &disk, memory, filesystem.name(), |machine| {
+        healthy(machine);
+        questions(machine);
+    });
     let second = disk::mount(&disk, 2).text(".gse/cycle.toml");
     assert!(second.contains("state = \"closed\"") && second != first, "{second}");
     // It had proven itself, so there is a copy of it now.
@@ -81,17 +105,18 @@ fn whole_way(filesystem: Filesystem, memory: u32, disk: impl FnOnce(Disk) -> Dis
 
 #[test]
 fn a_blank_machine_becomes_a_lab_machine_with_btrfs() {
-    whole_way(Filesystem::Btrfs, 1024, |disk| disk);
+    // Every byte is read twice for this, under emulation: on one filesystem.
+    whole_way(Filesystem::Btrfs, 1024, |disk| disk, verify);
 }
 
 #[test]
 fn a_blank_machine_becomes_a_lab_machine_with_ext4_and_large_sectors() {
-    whole_way(Filesystem::Ext4, 1024, |disk| disk.bus(Bus::Nvme).sector(4096));
+    whole_way(Filesystem::Ext4, 1024, |disk| disk.bus(Bus::Nvme).sector(4096), |_| {});
 }
 
 #[test]
 fn a_blank_machine_of_half_a_gigabyte_becomes_a_lab_machine_with_xfs() {
-    whole_way(Filesystem::Xfs, 512, |disk| disk);
+    whole_way(Filesystem::Xfs, 512, |disk| disk, |_| {});
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::OnceLock,
 };
 
 use gse_qemu::{
@@ -14,12 +15,15 @@ use gse_qemu::{
 use gse_tests::{
     cuts::Outcome,
     disk::digest,
-    lab::{VERSION, Watch as _, copy, prepend},
+    lab::{VERSION, Watch as _, copy, copy_published, prepend, scratch},
     small::{self, SLOT, banner},
 };
 use serde::{Deserialize, Serialize};
 
-use crate::scenarios::Scenario;
+use crate::{DISKS, scenarios::Scenario};
+
+/// The disk after what was recorded; before that, the disk that the machine has.
+const AFTER: &str = "after.img";
 
 /// What a user keeps, on USERDATAFS.
 const THESIS: &str =
@@ -79,6 +83,31 @@ fn partitions(filesystem: Filesystem) -> String {
     format!("[[disk]]\n{}", lines.concat())
 }
 
+/// A lab in `dir`; its controller is still to be built.
+fn unbuilt(dir: &Path, filesystem: Filesystem) -> Lab {
+    let lab = Lab::new(dir, kernel(Flavour::Cloud).unwrap(), SLOT, filesystem).unwrap();
+    lab.write_config("controller/drives.toml", &partitions(filesystem)).unwrap();
+    prepend(&lab, "controller/mounts.toml", "userdata = \"/user-data\"");
+    // On a busy host a machine's clock runs ahead of its drivers.
+    lab.write_config("controller/network.toml", "carrier_timeout = 600\n").unwrap();
+    lab
+}
+
+/// The directory of a lab whose machine was installed and shut down, once for each filesystem.
+fn installed(filesystem: Filesystem, sector: u32) -> &'static Path {
+    static LABS: [OnceLock<PathBuf>; DISKS.len()] = [const { OnceLock::new() }; DISKS.len()];
+    LABS[filesystem as usize].get_or_init(|| {
+        let dir = scratch().keep();
+        let lab = unbuilt(&dir, filesystem);
+        publish(&lab, VERSION);
+        lab.build_controller().unwrap();
+        let recording = Recording { dir: dir.clone(), sector };
+        let disk = recording.disk(lab.blank_disk(&recording.after()).unwrap().image);
+        boots(&lab, &disk, &[&banner(VERSION)]);
+        dir
+    })
+}
+
 /// Makes a lab in `dir`, and records what the scenario says. The lab and its server are as they are at the end.
 pub(crate) fn record(
     scenario: &Scenario,
@@ -86,17 +115,23 @@ pub(crate) fn record(
     sector: u32,
     dir: &Path,
 ) -> (Lab, Recording) {
-    let lab = Lab::new(dir, kernel(Flavour::Cloud).unwrap(), SLOT, filesystem).unwrap();
-    publish(&lab, VERSION);
-    lab.write_config("controller/drives.toml", &partitions(filesystem)).unwrap();
-    prepend(&lab, "controller/mounts.toml", "userdata = \"/user-data\"");
-    // On a busy host a machine's clock runs ahead of its drivers.
-    lab.write_config("controller/network.toml", "carrier_timeout = 600\n").unwrap();
+    let recording = Recording { dir: dir.to_owned(), sector };
+    let template = scenario.installed.then(|| installed(filesystem, sector));
+    if let Some(template) = template {
+        copy_published(template, dir);
+    }
+    let lab = unbuilt(dir, filesystem);
+    match template {
+        Some(template) => copy(&template.join(AFTER), &recording.after()),
+        None => {
+            publish(&lab, VERSION);
+            lab.blank_disk(&recording.after()).unwrap();
+        }
+    }
     (scenario.configure)(&lab);
     lab.build_controller().unwrap();
 
-    let recording = Recording { dir: dir.to_owned(), sector };
-    let disk = recording.disk(lab.blank_disk(&recording.after()).unwrap().image);
+    let disk = recording.disk(recording.after());
     (scenario.before)(&lab, &disk);
     copy(&recording.after(), &recording.before());
     (scenario.recorded)(&lab, &disk.write_log(recording.log()));
@@ -117,7 +152,7 @@ impl Recording {
     }
 
     fn after(&self) -> PathBuf {
-        self.dir.join("after.img")
+        self.dir.join(AFTER)
     }
 
     /// What was written.

@@ -14,7 +14,9 @@ pub(crate) struct Scenario {
     pub name: &'static str,
     /// What the machine's configuration has beside what all labs have, before the controller is built.
     pub configure: fn(&Lab),
-    /// What has happened to the lab and to the machine before; its disk is blank at first.
+    /// Whether the machine has [`VERSION`] at first, or a blank disk.
+    pub installed: bool,
+    /// What has happened to the lab and to the machine since.
     pub before: fn(&Lab, &Disk),
     /// The serials of releases that have failed by then, and are refused ever after.
     pub failed: &'static [u64],
@@ -27,6 +29,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "first install",
         configure: |_| {},
+        installed: false,
         before: |_, _| {},
         failed: &[],
         recorded: |lab, disk| {
@@ -36,8 +39,8 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "update (rotate)",
         configure: |_| {},
-        before: |lab, disk| {
-            boots(lab, disk, &[&banner(VERSION)]);
+        installed: true,
+        before: |lab, _| {
             publish(lab, "2");
             lab.publish_config().unwrap();
         },
@@ -51,8 +54,8 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         configure: |lab| {
             lab.write_config("controller/boot.toml", "[update]\nmode = \"in-place\"\n").unwrap();
         },
-        before: |lab, disk| {
-            boots(lab, disk, &[&banner(VERSION)]);
+        installed: true,
+        before: |lab, _| {
             publish(lab, "2");
         },
         failed: &[],
@@ -63,15 +66,16 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "clone",
         configure: |_| {},
-        before: |lab, disk| boots(lab, disk, &[&banner(VERSION)]),
+        installed: true,
+        before: |_, _| {},
         failed: &[],
         recorded: |lab, disk| boots(lab, disk, &["cloning version 1", &banner(VERSION)]),
     },
     Scenario {
         name: "wipe",
         configure: |_| {},
-        before: |lab, disk| {
-            boots(lab, disk, &[&banner(VERSION)]);
+        installed: true,
+        before: |lab, _| {
             lab.write_config("controller/boot.toml", "[wipe]\ntoken = \"spring\"\n").unwrap();
             lab.publish_config().unwrap();
         },
@@ -83,8 +87,8 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "fallback",
         configure: |_| {},
+        installed: true,
         before: |lab, disk| {
-            boots(lab, disk, &[&banner(VERSION)]);
             publish_failing(lab, "2");
             let machine = lab.machine().disk(disk.clone()).start().unwrap();
             machine.shows(&["offers 2", &banner("2")]);

@@ -1,6 +1,5 @@
 //! A machine small enough to try the harness on: a stock kernel and a shell script as `/init`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-#![allow(unreachable_pub, dead_code)]
 
 use std::{
     collections::BTreeSet,
@@ -16,17 +15,17 @@ use gse_qemu::{Spec, fixtures::Kernel};
 use tempfile::TempDir;
 
 /// Longer than anything takes on a busy host with two processors.
-pub const LONG: Duration = Duration::from_secs(240);
+pub(crate) const LONG: Duration = Duration::from_secs(240);
 
 /// A directory for images: not in memory, as `/tmp` may be.
-pub fn scratch() -> TempDir {
+pub(crate) fn scratch() -> TempDir {
     tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
 }
 
 /// A machine whose `/init` is this script, with these kernel modules, and what they need, loaded before it.
-pub fn machine(dir: &Path, kernel: &Kernel, modules: &[&str], script: &str) -> Spec {
+pub(crate) fn machine(dir: &Path, kernel: &Kernel, modules: &[&str], script: &str) -> Spec {
     let root = dir.join("initramfs");
-    for sub in ["bin", "dev", "proc", "sys", "run", "new", "modules"] {
+    for sub in ["bin", "dev", "proc", "sys", "run", "modules"] {
         fs::create_dir_all(root.join(sub)).unwrap();
     }
     fs::copy("/bin/busybox", root.join("bin/busybox")).unwrap();

@@ -1,18 +1,18 @@
 //! The harness itself: consoles, disks, cards, and the ways in which a machine ends.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-mod common;
+mod guest;
 
 use std::{
     fs,
     time::{Duration, Instant},
 };
 
-use common::{LONG, machine, scratch};
 use gse_qemu::{
     Bus, Disk, Error, Exit, Model, Nic,
     fixtures::{Flavour, kernel},
 };
+use guest::{LONG, machine, scratch};
 
 #[test]
 fn a_machine_prints_and_takes_input_and_switches_itself_off() {
